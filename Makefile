@@ -1,0 +1,51 @@
+# make demo    the main job, shown step by step        make test    all the tests
+# make check   ruff, mypy --strict, the import law     make bench   measures, as tables
+# make fixtures  the disks of fixtures/disks, made from their recipes into build/disks
+# Every target sets up what it needs: a .venv here, and libfuse2 by apt when we may.
+.PHONY: demo test check bench fixtures setup system clean
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+demo: setup
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash demo/demo.sh
+
+test: setup
+	$(BIN)/pytest -n 2 --dist worksteal
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/test_import_law.py
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+fixtures: setup
+	$(BIN)/python -m fixtures.disks build/disks
+
+setup: system $(STAMP)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: try make PYTHON=python3.11 (or newer) ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,fuse3]'
+	@touch $(STAMP)
+
+# fusepy loads libfuse 2 of the system. Everything but the mount works without it.
+system:
+	@if ! ldconfig -p 2>/dev/null | grep -q 'libfuse\.so\.2'; then \
+	  if [ "$$(id -u)" = 0 ]; then AS=; elif sudo -n true 2>/dev/null; then AS="sudo -n"; else AS=no; fi; \
+	  if [ "$$AS" != no ] && command -v apt-get >/dev/null; then \
+	    echo "installing libfuse2 (for the mount)"; \
+	    { $$AS apt-get install -y -qq libfuse2 >/dev/null 2>&1 || \
+	      { $$AS apt-get update -qq && $$AS apt-get install -y -qq libfuse2; } >/dev/null 2>&1; } || \
+	    echo "libfuse2 could not be installed: the mount will be left out. Install libfuse2 by hand to have it."; \
+	  else echo "libfuse2 is not here: the mount will be left out. To have it: sudo apt-get install libfuse2"; fi; fi
+
+clean:
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
