@@ -1,0 +1,397 @@
+"""Ports: queues that one task receives from, and the counted rights by which others may send.
+
+Interface:
+    Ipc(runtime)          all ports of one party; .allocate(...) -> ReceiveRight, .port_set(...) -> PortSet
+    ReceiveRight          make_send, make_send_once, receive, request_no_senders, become_kobject, resign_kobject, destroy
+    SendRight             send, copy, drop, watch (dead-name notification), dead
+    SendOnceRight         send (uses it up), drop (its port hears SendOnce)
+    PortSet               add, receive
+    DeadPort              the destination has died
+
+A right is an object, and holding the object is holding the right: nothing can be reached without one.  Whatever
+rights a message carries belong to its receiver: a sender puts in `right.copy()` (COPY_SEND), `receive.make_send()`
+(MAKE_SEND) or the right itself (MOVE).
+
+A port with a *kobject* has no queue: its messages are handled in the context of their sender, as Mach handles
+messages to kernel ports (ipc_mqueue_send calls ipc_kobject_server; paper §5.6 needs this of device_write).
+
+Invariants:
+    1. port.send_rights is the number of live SendRight objects; when it falls to 0 and that was asked for, the port's
+       owner gets one NoSenders.
+    2. Messages of one port are received in the order they were sent; seqno counts them from 0.
+    3. The rights of a message that cannot be delivered are dropped with it.
+    4. No notification is sent, and no kobject called, while the lock of ipc is held.
+
+Not here: other processes (mach/socket_carrier.py makes ports stand for theirs); what any message means.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, Protocol
+
+from mach.message import Message, Received
+from mach.notify import DeadName, NoSenders, SendOnce
+from mach.threads import LockRank, Runtime, Thread
+
+KObject = Callable[[Message], None]
+
+
+class DeadPort(Exception):
+    """The port has died (MACH_SEND_INVALID_DEST); the caller's peer is gone."""
+
+
+class Feeder(Protocol):
+    """Where messages come from besides this process: a carrier.  One thread polls at a time."""
+
+    def poll(self, timeout: float | None) -> None:
+        """Wait until something has arrived and has been sent on to its ports, or wake() was called."""
+
+    def wake(self) -> None:
+        """End another thread's poll()."""
+
+
+class _Queue:
+    """Where the receivers of a port, or of all ports of a set, wait."""
+
+    def __init__(self, ipc: Ipc, name: str) -> None:
+        self.name = name
+        self.messages: deque[tuple[Port, Message]] = deque()
+        self.arrived = ipc.runtime.condition(ipc.lock, f"{name}.arrived")
+        self.waiting = 0  # threads that sleep on `arrived`
+
+
+class Port:
+    """A port itself.  Only this module and carriers touch it; all else holds rights."""
+
+    __slots__ = (
+        "dead",
+        "ipc",
+        "kobject",
+        "limit",
+        "make_sends",
+        "name",
+        "notify",
+        "payload",
+        "queue",
+        "queued",
+        "send_rights",
+        "seqno",
+        "space",
+        "watchers",
+    )
+
+    def __init__(self, ipc: Ipc, name: str, payload: Any, kobject: KObject | None, limit: int) -> None:
+        self.ipc = ipc
+        self.name = name
+        self.payload = payload
+        self.kobject = kobject
+        self.limit = limit
+        self.queue = _Queue(ipc, name)
+        self.space = ipc.runtime.condition(ipc.lock, f"{name}.space")
+        self.queued = 0
+        self.seqno = 0
+        self.send_rights = 0
+        self.make_sends = 0
+        self.dead = False
+        self.notify: SendOnceRight | None = None
+        self.watchers: dict[SendRight, tuple[SendOnceRight, object]] = {}
+
+
+class Right:
+    """The base of the three rights."""
+
+    __slots__ = ("port",)
+
+    def __init__(self, port: Port) -> None:
+        self.port = port
+
+    def drop(self) -> None:
+        raise NotImplementedError
+
+
+class SendRight(Right):
+    """The right to send any number of messages to a port."""
+
+    __slots__ = ("_live",)
+
+    def __init__(self, port: Port) -> None:  # the lock of ipc is held
+        super().__init__(port)
+        self._live = True
+        port.send_rights += 1
+
+    @property
+    def dead(self) -> bool:
+        return self.port.dead
+
+    def send(self, message: Message, *, always: bool = False) -> None:
+        """Queue a message, waiting while the queue is full unless `always` (the kernel's way).  DeadPort if it died."""
+        assert self._live, f"a dropped right to {self.port.name} is used"
+        self.port.ipc.send(self.port, message, always)
+
+    def copy(self) -> SendRight:
+        with self.port.ipc.lock:
+            return SendRight(self.port)
+
+    def drop(self) -> None:
+        """Give the right up.  Dropping the last one tells the port's owner, if it asked."""
+        ipc = self.port.ipc
+        notify = None
+        with ipc.lock:
+            assert self._live, f"a right to {self.port.name} is dropped twice"
+            self._live = False
+            self.port.send_rights -= 1
+            watcher = self.port.watchers.pop(self, None)
+            if self.port.send_rights == 0 and not self.port.dead:
+                notify, self.port.notify = self.port.notify, None
+        if watcher is not None:
+            watcher[0].discard()
+        if notify is not None:
+            _tell(notify, NoSenders(self.port.make_sends))
+
+    def watch(self, notify: SendOnceRight, token: object = None) -> None:
+        """Ask for one DeadName(token) at `notify` when the port dies; at once if it has."""
+        with self.port.ipc.lock:
+            dead = self.port.dead
+            if not dead:
+                assert self not in self.port.watchers, f"{self.port.name} is watched twice through one right"
+                self.port.watchers[self] = (notify, token)
+        if dead:
+            _tell(notify, DeadName(token))
+
+
+class SendOnceRight(Right):
+    """The right to send exactly one message: a reply, a notification."""
+
+    __slots__ = ("_live",)
+
+    def __init__(self, port: Port) -> None:
+        super().__init__(port)
+        self._live = True
+
+    def send(self, message: Message) -> None:
+        """Send the one message.  Never blocks.  DeadPort if the port died."""
+        assert self._live, f"a used send-once right to {self.port.name} is used again"
+        self._live = False
+        self.port.ipc.send(self.port, message, always=True)
+
+    def drop(self) -> None:
+        """Destroy it unused: whoever waits for the message hears SendOnce."""
+        if self._live:
+            _tell(self, SendOnce())
+
+    def discard(self) -> None:
+        """Destroy it unused and silently: a request for a notification is taken back."""
+        self._live = False
+
+
+class ReceiveRight(Right):
+    """The right to receive from a port; there is one, and the port lives as long as it does."""
+
+    __slots__ = ()
+
+    @property
+    def payload(self) -> Any:
+        return self.port.payload
+
+    @payload.setter
+    def payload(self, payload: Any) -> None:
+        self.port.payload = payload
+
+    def make_send(self) -> SendRight:
+        with self.port.ipc.lock:
+            self.port.make_sends += 1
+            return SendRight(self.port)
+
+    def make_send_once(self) -> SendOnceRight:
+        return SendOnceRight(self.port)
+
+    def receive(self, timeout: float | None = None) -> Received | None:
+        """The next message, or None after `timeout` seconds."""
+        return self.port.ipc.receive(self.port.queue, timeout)
+
+    def request_no_senders(self, notify: SendOnceRight) -> None:
+        """Ask for one NoSenders at `notify` when no send right is left; at once if some were made and none is left."""
+        with self.port.ipc.lock:
+            at_once = self.port.send_rights == 0 and self.port.make_sends > 0
+            if not at_once:
+                self.port.notify = notify
+        if at_once:
+            _tell(notify, NoSenders(self.port.make_sends))
+
+    def become_kobject(self, kobject: KObject) -> None:
+        """Handle this port's messages by `kobject`, in their senders' context, from now on; first those queued."""
+        port, ipc = self.port, self.port.ipc
+        while True:
+            with ipc.lock:
+                mine = [message for at, message in port.queue.messages if at is port]
+                if not mine:
+                    port.kobject = kobject
+                    return
+                port.queue.messages = deque(entry for entry in port.queue.messages if entry[0] is not port)
+                port.queued = 0
+                port.space.broadcast()
+            for message in mine:
+                kobject(message)
+
+    def resign_kobject(self) -> None:
+        """Be a port with a queue again, before the receive right is given away."""
+        with self.port.ipc.lock:
+            self.port.kobject = None
+
+    def drop(self) -> None:
+        self.destroy()
+
+    def destroy(self) -> None:
+        """Kill the port: its queued messages are dropped, its watchers told, senders get DeadPort."""
+        port, ipc = self.port, self.port.ipc
+        with ipc.lock:
+            if port.dead:
+                return
+            port.dead = True
+            lost = [message for at, message in port.queue.messages if at is port]
+            port.queue.messages = deque(entry for entry in port.queue.messages if entry[0] is not port)
+            watchers, port.watchers = port.watchers, {}
+            notify, port.notify = port.notify, None
+            port.space.broadcast()
+        if notify is not None:
+            notify.discard()
+        for message in lost:
+            drop_rights(message)
+        for right, token in watchers.values():
+            _tell(right, DeadName(token))
+
+
+class PortSet:
+    """Several ports received from as one."""
+
+    def __init__(self, ipc: Ipc, name: str) -> None:
+        self._ipc = ipc
+        self._queue = _Queue(ipc, name)
+
+    def add(self, right: ReceiveRight) -> None:
+        """Put a port into the set, with what is queued at it."""
+        with self._ipc.lock:
+            self._queue.messages.extend(right.port.queue.messages)
+            right.port.queue = self._queue
+            if self._queue.messages:
+                self._queue.arrived.broadcast()
+
+    def receive(self, timeout: float | None = None) -> Received | None:
+        """The next message of any port in the set, or None after `timeout` seconds."""
+        return self._ipc.receive(self._queue, timeout)
+
+
+class Ipc:
+    """All the ports of one party (a task, or a machine's kernel), under one mutex."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.lock = runtime.mutex("ipc", LockRank.IPC)
+        self.feeder: Feeder | None = None
+        self._leader: tuple[_Queue, Thread] | None = None  # who polls the feeder, for which queue
+        self._queues_waiting: list[_Queue] = []  # one entry a sleeping thread
+
+    def allocate(self, name: str, payload: Any = None, kobject: KObject | None = None, limit: int = 5) -> ReceiveRight:
+        """A new port.  `limit`: how many messages wait before senders do (MACH_PORT_QLIMIT_DEFAULT is 5)."""
+        return ReceiveRight(Port(self, name, payload, kobject, limit))
+
+    def port_set(self, name: str) -> PortSet:
+        return PortSet(self, name)
+
+    def send(self, port: Port, message: Message, always: bool) -> None:
+        self.runtime.checkpoint(f"send {type(message).__name__} to {port.name}")
+        wake = False
+        with self.lock:
+            while port.queued >= port.limit and not (always or port.dead or port.kobject):
+                port.space.wait(lambda: f"room in the queue of port {port.name}")
+            dead, kobject = port.dead, port.kobject
+            if not dead and kobject is None:
+                port.queued += 1
+                port.queue.messages.append((port, message))
+                wake = self._announce(port.queue)
+        if dead:
+            drop_rights(message)
+            raise DeadPort(f"port {port.name} is dead")
+        if kobject is not None:
+            kobject(message)
+        elif wake and self.feeder is not None:
+            self.feeder.wake()
+
+    def receive(self, queue: _Queue, timeout: float | None) -> Received | None:
+        self.runtime.checkpoint(f"receive from {queue.name}")
+        deadline = None if timeout is None else self.runtime.now() + timeout
+        with self.lock:
+            while not queue.messages:
+                left = None if deadline is None else deadline - self.runtime.now()
+                if left is not None and left <= 0:
+                    return None
+                if self.feeder is not None and self._leader is None:
+                    self._leader = (queue, self.runtime.current())
+                    break
+                queue.waiting += 1
+                self._queues_waiting.append(queue)
+                queue.arrived.wait(f"a message at {queue.name}", left)
+                self._queues_waiting.remove(queue)
+                queue.waiting -= 1
+            else:
+                return self._take(queue)
+        return self._lead(queue, deadline)
+
+    def _lead(self, queue: _Queue, deadline: float | None) -> Received | None:
+        """Poll the feeder until a message has come for `queue`; then another sleeper takes the lead."""
+        assert self.feeder is not None
+        received = None
+        try:
+            while received is None:
+                left = None if deadline is None else deadline - self.runtime.now()
+                if left is not None and left <= 0:
+                    break
+                self.feeder.poll(left)
+                with self.lock:
+                    if queue.messages:
+                        received = self._take(queue)
+        finally:
+            with self.lock:
+                self._leader = None
+                if self._queues_waiting:
+                    self._queues_waiting[0].arrived.signal()
+        return received
+
+    def _take(self, queue: _Queue) -> Received:
+        port, message = queue.messages.popleft()
+        port.queued -= 1
+        if port.queued == port.limit - 1:
+            port.space.broadcast()
+        seqno = port.seqno
+        port.seqno += 1
+        return Received(port.payload, seqno, message)
+
+    def _announce(self, queue: _Queue) -> bool:
+        """Wake a sleeper for a new message; True if instead the leader must be woken from its poll."""
+        if queue.waiting:
+            queue.arrived.signal()
+            return False
+        return self._leader is not None and self._leader[0] is queue and self._leader[1] is not self.runtime.current()
+
+
+def _tell(notify: SendOnceRight, message: Message) -> None:
+    """Send a notification; if nobody is left to hear it, it is lost."""
+    try:
+        notify.send(message)
+    except DeadPort:
+        pass
+
+
+def rights_of(message: Message) -> list[Right]:
+    """The rights that a message carries."""
+    values = (getattr(message, field.name) for field in fields(message))  # type: ignore[arg-type]
+    return [value for value in values if isinstance(value, Right)]
+
+
+def drop_rights(message: Message) -> None:
+    """Destroy the rights of a message that nobody will receive (INV-3)."""
+    for right in rights_of(message):
+        right.drop()

@@ -1,0 +1,159 @@
+"""The runtime on real threads and real time: what the daemon runs on.
+
+Interface:
+    NativeRuntime()    a Runtime
+
+Invariants: those of runtime.py.  The lock order is checked here too: it costs half a microsecond a mutex, and an
+error in the field is worth more than that.
+
+Not here: scheduling decisions (the operating system makes them).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from types import TracebackType
+
+from mach.threads.runtime import Condition, LockRank, Mutex, Thread, check_order
+
+
+class NativeThread:
+    """A thread of the operating system, and what this module keeps about it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.vm_privilege = False
+        self.held: list[Mutex] = []
+        self.pairs: Counter[str] = Counter()  # written by this thread alone
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def start(self, body: Callable[[], None], adopt: Callable[[NativeThread], None], daemon: bool) -> None:
+        def run() -> None:
+            adopt(self)
+            try:
+                body()
+            except BaseException as error:
+                self._error = error
+                if daemon:  # nobody joins a server thread: its end must not pass unseen
+                    raise
+
+        self._thread = threading.Thread(target=run, name=self.name, daemon=daemon)
+        self._thread.start()
+
+    def join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+
+class NativeMutex:
+    def __init__(self, runtime: NativeRuntime, name: str, rank: LockRank | None) -> None:
+        self.name = name
+        self.rank = rank
+        self._runtime = runtime
+        self.lock = threading.Lock()
+
+    def __enter__(self) -> NativeMutex:
+        thread = self._runtime.current()
+        if thread.held:
+            check_order(self, thread.held)
+        self.lock.acquire()
+        thread.held.append(self)
+        thread.pairs[self.name] += 1
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._runtime.current().held.remove(self)
+        self.lock.release()
+
+    def locked_by_me(self) -> bool:
+        return self in self._runtime.current().held
+
+
+class NativeCondition:
+    def __init__(self, runtime: NativeRuntime, mutex: NativeMutex) -> None:
+        self._runtime = runtime
+        self._mutex = mutex
+        self._condition = threading.Condition(mutex.lock)
+
+    def wait(self, why: str | Callable[[], str], timeout: float | None = None) -> bool:
+        held = self._runtime.current().held
+        held.remove(self._mutex)
+        try:
+            return self._condition.wait(timeout)
+        finally:
+            held.append(self._mutex)
+
+    def signal(self) -> None:
+        self._condition.notify()
+
+    def broadcast(self) -> None:
+        self._condition.notify_all()
+
+
+class NativeRuntime:
+    """A Runtime on the operating system's threads and its monotonic clock."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+        self._threads: list[NativeThread] = []
+        self._threads_lock = threading.Lock()
+        self._ended_pairs: Counter[str] = Counter()
+
+    def fork(self, body: Callable[[], None], name: str, *, daemon: bool = False) -> Thread:
+        thread = NativeThread(name)
+
+        def run() -> None:
+            try:
+                body()
+            finally:
+                self._retire(thread)
+
+        thread.start(run, self._adopt, daemon)
+        return thread
+
+    def mutex(self, name: str, rank: LockRank | None) -> Mutex:
+        return NativeMutex(self, name, rank)
+
+    def condition(self, mutex: Mutex, name: str) -> Condition:
+        assert isinstance(mutex, NativeMutex)
+        return NativeCondition(self, mutex)
+
+    def sleep(self, seconds: float, why: str = "a pause") -> None:
+        time.sleep(seconds)
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def checkpoint(self, what: str) -> None:
+        """Nothing: the operating system schedules."""
+
+    def current(self) -> NativeThread:
+        try:
+            return self._local.thread  # type: ignore[no-any-return]
+        except AttributeError:  # a thread that we did not fork: the main one, a test's
+            thread = NativeThread(threading.current_thread().name)
+            self._adopt(thread)
+            return thread
+
+    def lock_pairs(self) -> Mapping[str, int]:
+        with self._threads_lock:
+            total = Counter(self._ended_pairs)
+            for thread in self._threads:
+                total.update(dict(thread.pairs))
+        return total
+
+    def _adopt(self, thread: NativeThread) -> None:
+        self._local.thread = thread
+        with self._threads_lock:
+            self._threads.append(thread)
+
+    def _retire(self, thread: NativeThread) -> None:
+        with self._threads_lock:
+            self._threads.remove(thread)
+            self._ended_pairs.update(thread.pairs)

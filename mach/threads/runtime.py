@@ -1,0 +1,118 @@
+"""The runtime that all blocking code stands on: threads, mutexes, conditions, a clock (the paper's C Threads, §5.3).
+
+Interface:
+    Runtime     fork, mutex, condition, sleep, now, checkpoint, current
+    Mutex       a context manager with a name and a rank
+    Condition   wait(why), signal, broadcast; used with its mutex held
+    Thread      what fork returns: name, vm_privilege, join
+    LockRank    the one lock order of the whole system, outermost first
+    LockOrderError, Deadlock
+
+Two implementations: `native` (real threads, real time) and `simulated` (green threads, a virtual clock, a seeded
+scheduler).  The same pager and kernel run on both, so what the daemon runs is what the search has searched.
+
+Invariants:
+    1. A thread takes mutexes in strictly rising rank (a mutex of rank None is left out: tests only).
+    2. Every wait carries words that say what is awaited; a deadlock report is made of them.
+    3. Lock/unlock pairs are counted by mutex name (the paper counts them per page read, §7.2).
+
+Not here: what the threads do; anything of ports, pagers or kernels but their place in the lock order.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+
+class LockRank(enum.IntEnum):
+    """The order in which mutexes nest, outermost first.  Written once, here, and checked on every acquisition."""
+
+    KERNEL = 10  # the simulated processor: who is in the kernel (kernel/)
+    PAGER = 20  # the pager's list of memory objects
+    MEMORY_OBJECT = 30  # one memory object: its turn, its page map
+    PARTITIONS = 40  # the list of partitions
+    PARTITION = 50  # one partition's slots
+    DEVICE = 60  # a device queue
+    CARRIER = 70  # one connection: its names, its outgoing side
+    IPC = 80  # rights and queues of all ports
+
+
+class LockOrderError(Exception):
+    """A mutex was taken out of order: a deadlock waiting for its schedule."""
+
+
+class Deadlock(Exception):
+    """Nobody can run.  The text is the wait-for graph in words, one thread a line."""
+
+
+class Mutex(AbstractContextManager["Mutex"], Protocol):
+    """Mutual exclusion.  `with mutex:`; not recursive."""
+
+    name: str
+    rank: LockRank | None
+
+    def locked_by_me(self) -> bool:
+        """True if the current thread holds it; for assertions."""
+
+
+class Condition(Protocol):
+    """A condition variable of one mutex, which the caller of each method holds."""
+
+    def wait(self, why: str | Callable[[], str], timeout: float | None = None) -> bool:
+        """Release the mutex, sleep until woken, take it again.  False if `timeout` seconds passed first.
+
+        `why` says in words what is awaited and who owes it; it may be a function, called only for a report.
+        """
+
+    def signal(self) -> None:
+        """Wake one waiter, if there is one."""
+
+    def broadcast(self) -> None:
+        """Wake all waiters."""
+
+
+class Thread(Protocol):
+    """A thread of control."""
+
+    name: str
+    vm_privilege: bool  # thread_wire (§5.1): its requests for physical memory always succeed
+
+    def join(self) -> None:
+        """Wait until it has ended; raises what it raised."""
+
+
+class Runtime(Protocol):
+    """Everything that blocking code may ask of the world.  Times are seconds."""
+
+    def fork(self, body: Callable[[], None], name: str, *, daemon: bool = False) -> Thread:
+        """Start a thread.  A daemon thread serves others: the program may end while it waits."""
+
+    def mutex(self, name: str, rank: LockRank | None) -> Mutex: ...
+
+    def condition(self, mutex: Mutex, name: str) -> Condition: ...
+
+    def sleep(self, seconds: float, why: str = "a pause") -> None: ...
+
+    def now(self) -> float: ...
+
+    def checkpoint(self, what: str) -> None:
+        """A place where another thread may run first: each message and each device operation calls it."""
+
+    def current(self) -> Thread: ...
+
+    def lock_pairs(self) -> Mapping[str, int]:
+        """Lock/unlock pairs so far, by mutex name."""
+
+
+def check_order(wanted: Mutex, held: list[Mutex]) -> None:
+    """Raise LockOrderError unless `wanted` ranks above all that the thread holds (INV-1)."""
+    if wanted in held:
+        raise LockOrderError(f"{wanted.name} is taken twice by one thread")
+    if wanted.rank is None:
+        return
+    for mutex in held:
+        if mutex.rank is not None and mutex.rank >= wanted.rank:
+            raise LockOrderError(f"{wanted.name} (rank {wanted.rank}) is taken inside {mutex.name} (rank {mutex.rank})")

@@ -1,0 +1,314 @@
+"""The runtime on green threads: a run is a pure function of its seed, and a deadlock is an exception.
+
+Interface:
+    SimulatedRuntime(seed).run(body)   runs body and all that it forks; returns when every thread but daemons has ended
+    .steps, .clock                     scheduling decisions so far, virtual seconds
+
+At every lock, wait, message and device operation the scheduler draws who runs next from a generator seeded with
+`seed`.  Time passes only here: a microsecond a step, and a jump to the next timer when nobody can run.
+
+Invariants:
+    1. Exactly one green thread runs; it gives the processor up only at a scheduling point.
+    2. A thread is in exactly one of: running, ready, blocked (it then says on what), ended.
+    3. If no thread is ready and no timer is set while a thread that is no daemon lives, `Deadlock` is raised, with a
+       line for each blocked thread: what it waits for, and who holds that.
+
+Not here: real time, real threads, real randomness.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from types import TracebackType
+
+from greenlet import GreenletExit, getcurrent, greenlet
+
+from mach.threads.runtime import Condition, Deadlock, LockRank, Mutex, Thread, check_order
+
+STEP_SECONDS = 1e-6  # what one scheduling step costs in virtual time
+HISTORY_STEPS = 40  # the last steps told in a deadlock report
+
+
+class SimulatedThread:
+    """A green thread.  `blocked_on` is None while it is ready or running."""
+
+    def __init__(self, name: str, daemon: bool) -> None:
+        self.name = name
+        self.daemon = daemon
+        self.vm_privilege = False
+        self.held: list[Mutex] = []
+        self.blocked_on: Callable[[], str] | None = None
+        self.waits_for_mutex: SimulatedMutex | None = None
+        self.ended = False
+        self.error: BaseException | None = None
+        self.timer = 0  # number of the wait that a pending timer belongs to
+        self.timed_out = False
+        self.cancel_wait: Callable[[], None] | None = None  # takes it off its condition when the timer wins
+        self.greenlet: greenlet | None = None
+        self.joiners: list[SimulatedThread] = []
+        self.runtime: SimulatedRuntime | None = None
+
+    def join(self) -> None:
+        assert self.runtime is not None
+        me = self.runtime.current()
+        while not self.ended:
+            self.joiners.append(me)
+            self.runtime.block(lambda: f"the end of thread {self.name}")
+        if self.error is not None:
+            raise self.error
+
+
+class SimulatedMutex:
+    def __init__(self, runtime: SimulatedRuntime, name: str, rank: LockRank | None) -> None:
+        self.name = name
+        self.rank = rank
+        self.owner: SimulatedThread | None = None
+        self._runtime = runtime
+        self._waiters: deque[SimulatedThread] = deque()
+
+    def __enter__(self) -> SimulatedMutex:
+        runtime = self._runtime
+        me = runtime.current()
+        check_order(self, me.held)
+        runtime.checkpoint(self.name)
+        self.acquire(me)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if not self._runtime.over:
+            self.release(self._runtime.current())
+
+    def acquire(self, me: SimulatedThread) -> None:
+        while self.owner is not None:
+            self._waiters.append(me)
+            me.waits_for_mutex = self
+            self._runtime.block(lambda: f"mutex {self.name}, held by {self.owner.name if self.owner else 'nobody'}")
+            me.waits_for_mutex = None
+        self.owner = me
+        me.held.append(self)
+        self._runtime.pairs[self.name] += 1
+
+    def release(self, me: SimulatedThread) -> None:
+        assert self.owner is me, f"{me.name} releases {self.name} that it does not hold"
+        me.held.remove(self)
+        self.owner = None
+        while self._waiters:  # all are woken and race for it: each order is a schedule worth searching
+            self._runtime.make_ready(self._waiters.popleft())
+
+    def locked_by_me(self) -> bool:
+        return self.owner is self._runtime.current()
+
+
+class SimulatedCondition:
+    def __init__(self, runtime: SimulatedRuntime, mutex: SimulatedMutex, name: str) -> None:
+        self.name = name
+        self._runtime = runtime
+        self._mutex = mutex
+        self._waiters: list[SimulatedThread] = []
+
+    def wait(self, why: str | Callable[[], str], timeout: float | None = None) -> bool:
+        runtime = self._runtime
+        me = runtime.current()
+        assert self._mutex.owner is me, f"{me.name} waits for {self.name} without its mutex"
+        self._mutex.release(me)
+        self._waiters.append(me)
+        words = why if callable(why) else lambda: why
+        me.cancel_wait = lambda: self._waiters.remove(me)
+        woken = runtime.block(words, timeout)
+        me.cancel_wait = None
+        self._mutex.acquire(me)
+        return woken
+
+    def signal(self) -> None:
+        assert self._mutex.locked_by_me(), f"{self.name} is signalled without its mutex"
+        if self._waiters:
+            self._runtime.make_ready(self._waiters.pop(self._runtime.choose(len(self._waiters))))
+
+    def broadcast(self) -> None:
+        assert self._mutex.locked_by_me(), f"{self.name} is signalled without its mutex"
+        waiters, self._waiters = self._waiters, []
+        for thread in waiters:
+            self._runtime.make_ready(thread)
+
+
+class SimulatedRuntime:
+    """A Runtime whose every choice comes from `seed`."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.clock = 0.0
+        self.steps = 0
+        self.pairs: Counter[str] = Counter()
+        self.over = False  # the run has ended: threads are being unwound
+        self._random = random.Random(seed)
+        self._hub: greenlet | None = None
+        self._running: SimulatedThread | None = None
+        self._ready: list[SimulatedThread] = []
+        self._threads: list[SimulatedThread] = []
+        self._timers: list[tuple[float, int, SimulatedThread, int]] = []
+        self._numbers = itertools.count(1)
+        self._history: deque[tuple[str, str]] = deque(maxlen=HISTORY_STEPS)
+
+    # -- what blocking code calls ------------------------------------------------------------------------------
+
+    def fork(self, body: Callable[[], None], name: str, *, daemon: bool = False) -> Thread:
+        thread = SimulatedThread(name, daemon)
+        thread.runtime = self
+        thread.greenlet = greenlet(lambda: self._thread_main(thread, body), self._hub)
+        self._threads.append(thread)
+        self._ready.append(thread)
+        return thread
+
+    def mutex(self, name: str, rank: LockRank | None) -> Mutex:
+        return SimulatedMutex(self, name, rank)
+
+    def condition(self, mutex: Mutex, name: str) -> Condition:
+        assert isinstance(mutex, SimulatedMutex)
+        return SimulatedCondition(self, mutex, name)
+
+    def sleep(self, seconds: float, why: str = "a pause") -> None:
+        self.block(lambda: f"{why} of {seconds:g} s", seconds)
+
+    def now(self) -> float:
+        return self.clock
+
+    def checkpoint(self, what: str) -> None:
+        if self.over:
+            raise GreenletExit
+        me = self.current()
+        self._history.append((me.name, what))
+        if not self._ready and not (self._timers and self._timers[0][0] <= self.clock):
+            self.clock += STEP_SECONDS  # nobody else could run: no choice to make
+            return
+        self._ready.append(me)
+        self._switch()
+
+    def current(self) -> SimulatedThread:
+        if self._running is None:
+            raise RuntimeError("a simulated runtime is used from outside its run()")
+        return self._running
+
+    def lock_pairs(self) -> Mapping[str, int]:
+        return self.pairs
+
+    # -- scheduling --------------------------------------------------------------------------------------------
+
+    def run(self, body: Callable[[], None]) -> None:
+        """Run `body` as thread "main" and all that it forks.  Raises Deadlock, or the first error of any thread."""
+        self._hub = getcurrent()
+        self.fork(body, "main")
+        try:
+            while any(not thread.ended and not thread.daemon for thread in self._threads):
+                self._step()
+        finally:
+            self._unwind()
+
+    def choose(self, count: int) -> int:
+        """A number below `count`, from the seed."""
+        return self._random.randrange(count) if count > 1 else 0
+
+    def block(self, why: Callable[[], str], timeout: float | None = None) -> bool:
+        """Take the current thread off the processor until make_ready; False if `timeout` seconds passed first."""
+        if self.over:
+            raise GreenletExit
+        me = self.current()
+        me.blocked_on = why
+        me.timed_out = False
+        me.timer = next(self._numbers)
+        if timeout is not None:
+            heapq.heappush(self._timers, (self.clock + timeout, me.timer, me, me.timer))
+        self._history.append((me.name, "waits"))
+        self._switch()
+        return not me.timed_out
+
+    def make_ready(self, thread: SimulatedThread) -> None:
+        if thread.blocked_on is not None:
+            thread.blocked_on = None
+            self._ready.append(thread)
+
+    def _step(self) -> None:
+        self._fire_timers()
+        if not self._ready:
+            if not any(thread.timer == number for _, _, thread, number in self._timers if thread.blocked_on):
+                raise Deadlock(self.describe())
+            self.clock = self._timers[0][0]
+            return
+        thread = self._ready.pop(self.choose(len(self._ready)))
+        self.steps += 1
+        self.clock += STEP_SECONDS
+        self._running = thread
+        assert thread.greenlet is not None
+        thread.greenlet.switch()
+        self._running = None
+        if thread.ended and thread.error is not None:
+            raise thread.error
+
+    def _fire_timers(self) -> None:
+        while self._timers and self._timers[0][0] <= self.clock:
+            _, _, thread, number = heapq.heappop(self._timers)
+            if thread.blocked_on is not None and thread.timer == number:
+                thread.timed_out = True
+                if thread.cancel_wait is not None:
+                    thread.cancel_wait()
+                self.make_ready(thread)
+
+    def _switch(self) -> None:
+        assert self._hub is not None
+        self._hub.switch()
+        if self.over:
+            raise GreenletExit
+
+    def _thread_main(self, thread: SimulatedThread, body: Callable[[], None]) -> None:
+        try:
+            body()
+        except GreenletExit:
+            pass
+        except BaseException as error:
+            error.add_note(f"in thread {thread.name}, seed {self.seed}, step {self.steps}")
+            thread.error = error
+        thread.ended = True
+        for joiner in thread.joiners:
+            self.make_ready(joiner)
+
+    def _unwind(self) -> None:
+        """End every thread that is left, so that nothing of this run outlives it."""
+        self.over = True
+        for thread in self._threads:
+            if not thread.ended and thread.greenlet is not None:
+                self._running = thread
+                thread.greenlet.throw(GreenletExit)
+        self._running = None
+
+    # -- telling -----------------------------------------------------------------------------------------------
+
+    def describe(self) -> str:
+        """The wait-for graph in words, a cycle of mutexes first if there is one, then the last steps."""
+        lines = [f"deadlock: nobody can run (seed {self.seed}, step {self.steps}, {self.clock:.6f} s)"]
+        cycle = self._mutex_cycle()
+        if cycle:
+            lines.append("  the circle: " + " -> ".join(cycle))
+        for thread in self._threads:
+            if not thread.ended and thread.blocked_on is not None:
+                held = ", ".join(mutex.name for mutex in thread.held)
+                lines.append(
+                    f"  {thread.name} waits for {thread.blocked_on()}" + (f"; it holds {held}" if held else "")
+                )
+        lines.append("  the last steps: " + "; ".join(f"{who}: {what}" for who, what in self._history))
+        return "\n".join(lines)
+
+    def _mutex_cycle(self) -> list[str]:
+        for start in self._threads:
+            seen: list[SimulatedThread] = []
+            thread: SimulatedThread | None = start
+            while thread is not None and thread not in seen:
+                seen.append(thread)
+                thread = thread.waits_for_mutex.owner if thread.waits_for_mutex is not None else None
+            if thread is start:
+                return [
+                    name for t in seen for name in (t.name, t.waits_for_mutex.name if t.waits_for_mutex else "")
+                ] + [start.name]
+        return []
