@@ -1,0 +1,234 @@
+"""The superblock: read once, every relation in it checked once, by name.
+
+Interface:
+    Superblock              the checked facts, under their historical names; frozen
+    find_superblock(device) -> Superblock    FileSystemError FS_INVALID_FS: none there, or the first relation that fails
+    parse_superblock(data, order, variant, location) -> Superblock    the same for bytes at hand
+    SUPERBLOCK_LOCATIONS    where one is looked for, in bytes, in this order
+Invariants:
+    1. A Superblock that exists satisfies every relation of RELATIONS; nobody checks them again.
+Not here: arithmetic on it (geometry), inodes, cylinder groups.
+
+Sources: 4.3BSD sys/h/fs.h; 4.4BSD sys/ufs/ffs/fs.h and sbin/newfs/mkfs.c, which computes each field from the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from bootfs.device import BlockDevice
+from bootfs.errors import FileSystemError, FsCode
+from bootfs.layout import (
+    DEV_BSIZE,
+    FS_44INODEFMT,
+    FS_DYNAMICPOSTBLFMT,
+    FS_MAGIC,
+    MAXSYMLINKLEN,
+    NDADDR,
+    SBSIZE,
+    ByteOrder,
+    Variant,
+    csum,
+    dinode,
+    pointer,
+    superblock,
+)
+from bootfs.layout_format import record
+
+Format = Literal["4.3bsd", "ufs1"]
+
+SUPERBLOCK_LOCATIONS = (8192, 65536, 0, 262144)
+MINBSIZE = 4096
+MAXBSIZE = 65536
+MAXFRAG = 8
+DINODE_BYTES = record(dinode("little")).size
+POINTER_BYTES = record(pointer("little")).size
+
+
+@dataclass(frozen=True, slots=True)
+class Superblock:
+    """The facts of one file system. Addresses (no, addr, fpg, fs_size, dsize) count fragments; sizes are bytes.
+
+    `location` is the byte offset of this superblock on its device; `tables` tells which struct fs and struct cg the
+    disk has, `entries` which directory entry.
+    """
+
+    format: Format
+    byte_order: ByteOrder
+    tables: Variant
+    entries: Variant
+    location: int
+    pointer_bytes: int
+    inode_bytes: int
+    maxfilesize: int  # bytes that the pointers of one inode can reach
+    fs_maxsymlinklen: int
+    fs_sblkno: int
+    fs_cblkno: int
+    fs_iblkno: int
+    fs_dblkno: int
+    fs_cgoffset: int
+    fs_cgmask: int
+    fs_time: int
+    fs_size: int
+    fs_dsize: int
+    fs_ncg: int
+    fs_bsize: int
+    fs_fsize: int
+    fs_frag: int
+    fs_minfree: int
+    fs_bmask: int
+    fs_fmask: int
+    fs_bshift: int
+    fs_fshift: int
+    fs_fragshift: int
+    fs_fsbtodb: int
+    fs_sbsize: int
+    fs_nindir: int
+    fs_inopb: int
+    fs_csaddr: int
+    fs_cssize: int
+    fs_cgsize: int
+    fs_ipg: int
+    fs_fpg: int
+    fs_clean: int
+    cs_ndir: int
+    cs_nbfree: int
+    cs_nifree: int
+    cs_nffree: int
+    fs_fsmnt: bytes
+    fs_magic: int
+
+
+def _power_of_two(value: int) -> bool:
+    return value > 0 and value & (value - 1) == 0
+
+
+def _roundup(value: int, unit: int) -> int:
+    return -(-value // unit) * unit
+
+
+def _last_start(fs: Superblock) -> int:
+    """The farthest that any group's metadata is shifted from its base, in fragments (the macro cgstart)."""
+    return fs.fs_cgoffset * min(fs.fs_ncg - 1, ~fs.fs_cgmask) if fs.fs_cgoffset else 0
+
+
+# Ordered: a later relation relies on the earlier ones (a division by fs_frag comes after fs_frag is known to be right).
+RELATIONS: tuple[tuple[str, Callable[[Superblock], bool]], ...] = (
+    ("fs_magic = 0x011954", lambda f: f.fs_magic == FS_MAGIC),
+    (
+        f"fs_bsize is a power of two, {MINBSIZE} to {MAXBSIZE}",
+        lambda f: _power_of_two(f.fs_bsize) and MINBSIZE <= f.fs_bsize <= MAXBSIZE,
+    ),
+    (
+        f"fs_fsize is a power of two, {DEV_BSIZE} to fs_bsize",
+        lambda f: _power_of_two(f.fs_fsize) and DEV_BSIZE <= f.fs_fsize <= f.fs_bsize,
+    ),
+    ("fs_frag = fs_bsize / fs_fsize", lambda f: f.fs_frag == f.fs_bsize // f.fs_fsize),
+    (f"fs_frag <= {MAXFRAG}", lambda f: f.fs_frag <= MAXFRAG),
+    ("fs_bshift = log2(fs_bsize)", lambda f: f.fs_bshift == f.fs_bsize.bit_length() - 1),
+    ("fs_fshift = log2(fs_fsize)", lambda f: f.fs_fshift == f.fs_fsize.bit_length() - 1),
+    ("fs_fragshift = log2(fs_frag)", lambda f: f.fs_fragshift == f.fs_frag.bit_length() - 1),
+    ("fs_bmask = -fs_bsize", lambda f: f.fs_bmask == -f.fs_bsize),
+    ("fs_fmask = -fs_fsize", lambda f: f.fs_fmask == -f.fs_fsize),
+    (
+        "fs_fsize >> fs_fsbtodb is a sector size",
+        lambda f: 0 <= f.fs_fsbtodb <= 7 and f.fs_fsize >> f.fs_fsbtodb >= DEV_BSIZE,
+    ),
+    ("fs_nindir = fs_bsize / pointer size", lambda f: f.fs_nindir == f.fs_bsize // f.pointer_bytes),
+    ("fs_inopb = fs_bsize / inode size", lambda f: f.fs_inopb == f.fs_bsize // f.inode_bytes),
+    ("fs_size > 0", lambda f: f.fs_size > 0),
+    ("fs_ncg > 0", lambda f: f.fs_ncg > 0),
+    ("fs_fpg is a multiple of fs_frag", lambda f: f.fs_fpg > 0 and f.fs_fpg % f.fs_frag == 0),
+    ("fs_ncg = fs_size / fs_fpg, rounded up", lambda f: f.fs_ncg == -(-f.fs_size // f.fs_fpg)),
+    ("fs_ipg is a multiple of fs_inopb", lambda f: f.fs_ipg > 0 and f.fs_ipg % f.fs_inopb == 0),
+    ("fs_ipg x fs_ncg < 2^32", lambda f: f.fs_ipg * f.fs_ncg < 1 << 32),
+    (
+        "0 <= fs_sblkno < fs_cblkno < fs_iblkno < fs_dblkno",
+        lambda f: 0 <= f.fs_sblkno < f.fs_cblkno < f.fs_iblkno < f.fs_dblkno,
+    ),
+    (
+        "fs_dblkno leaves room for fs_ipg inodes",
+        lambda f: f.fs_iblkno + f.fs_ipg // f.fs_inopb * f.fs_frag <= f.fs_dblkno,
+    ),
+    ("fs_cgoffset >= 0", lambda f: f.fs_cgoffset >= 0),
+    ("-fs_cgmask is a power of two", lambda f: f.fs_cgoffset == 0 or _power_of_two(-f.fs_cgmask)),
+    ("fs_cgoffset keeps a group's metadata inside fs_fpg", lambda f: _last_start(f) + f.fs_dblkno <= f.fs_fpg),
+    ("fs_dblkno <= fs_size", lambda f: f.fs_dblkno <= f.fs_size),
+    (f"fs_sbsize <= {SBSIZE}", lambda f: 0 < f.fs_sbsize <= SBSIZE),
+    ("fs_cgsize <= fs_bsize", lambda f: 0 < f.fs_cgsize <= f.fs_bsize),
+    (
+        "fs_cssize holds fs_ncg summaries",
+        lambda f: f.fs_cssize == _roundup(f.fs_ncg * record(csum("little")).size, f.fs_fsize),
+    ),
+    ("fs_csaddr is inside fs_size", lambda f: f.fs_csaddr > 0 and f.fs_csaddr + f.fs_cssize // f.fs_fsize <= f.fs_size),
+    (f"0 <= fs_maxsymlinklen <= {MAXSYMLINKLEN}", lambda f: 0 <= f.fs_maxsymlinklen <= MAXSYMLINKLEN),
+)
+
+
+def find_superblock(device: BlockDevice) -> Superblock:
+    """The superblock of the file system that begins at byte 0 of `device`.
+
+    FileSystemError FS_INVALID_FS when none is there, or naming the relation that the first one found breaks; the
+    device's own errors as they come.
+    """
+    broken: FileSystemError | None = None
+    for location in SUPERBLOCK_LOCATIONS:
+        if location + record(superblock("little", "4.3")).size > device.size:
+            continue
+        data = device.read(location, min(SBSIZE, device.size - location))
+        kind = _recognise(data)
+        if kind is None:
+            continue
+        try:
+            return parse_superblock(data, *kind, location)
+        except FileSystemError as error:
+            broken = broken or error
+    raise broken or FileSystemError(
+        FsCode.FS_INVALID_FS,
+        "no FFS superblock at byte 8192, 65536, 0 or 262144; is it 4.2BSD to UFS1, and does it begin here?",
+        "superblock",
+    )
+
+
+def _recognise(data: bytes) -> tuple[ByteOrder, Variant] | None:
+    """Byte order and variant from the magic number and fs_postblformat, or None where no magic number is.
+
+    In the 4.3 variant the place of fs_postblformat is in fs_postbl, for cylinder 31. It cannot read as the number 1
+    there: that would be block 0 at cylinder 31, and block 0 is on cylinder 0.
+    """
+    orders: tuple[ByteOrder, ...] = ("little", "big")
+    for order in orders:
+        layout = record(superblock(order, "4.4"))
+        values = layout.unpack(data)
+        if values["fs_magic"] == FS_MAGIC:
+            return order, "4.4" if values["fs_postblformat"] == FS_DYNAMICPOSTBLFMT else "4.3"
+    return None
+
+
+def parse_superblock(data: bytes, order: ByteOrder, variant: Variant, location: int) -> Superblock:
+    """The checked superblock in `data` (1380 bytes or more). FileSystemError FS_INVALID_FS names what is broken."""
+    values = record(superblock(order, variant)).unpack(data)
+    # fs_maxsymlinklen decides, as in the kernels: Reno and SunOS have dynamic tables and still the old entries.
+    modern = variant == "4.4" and (values["fs_maxsymlinklen"] > 0 or values["fs_inodefmt"] == FS_44INODEFMT)
+    nindir = values["fs_bsize"] // POINTER_BYTES
+    facts: dict[str, Any] = {
+        "format": "ufs1" if modern else "4.3bsd",
+        "byte_order": order,
+        "tables": variant,
+        "entries": "4.4" if modern and values["fs_maxsymlinklen"] > 0 else "4.3",
+        "location": location,
+        "pointer_bytes": POINTER_BYTES,
+        "inode_bytes": DINODE_BYTES,
+        "maxfilesize": (NDADDR + nindir + nindir**2 + nindir**3) * values["fs_bsize"],
+        "fs_fsmnt": values["fs_fsmnt"].split(b"\0", 1)[0],
+        "fs_maxsymlinklen": values.get("fs_maxsymlinklen", 0),
+    }
+    values = {name.removeprefix("fs_cstotal."): value for name, value in values.items()}
+    facts = {field.name: values.get(field.name) for field in fields(Superblock)} | facts
+    fs = Superblock(**facts)
+    for name, holds in RELATIONS:
+        if not holds(fs):
+            raise FileSystemError(FsCode.FS_INVALID_FS, f"broken relation: {name}", f"superblock at byte {location}")
+    return fs
