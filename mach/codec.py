@@ -21,7 +21,6 @@ import types
 import typing
 from collections.abc import Callable
 from dataclasses import fields
-from functools import cache
 from typing import Any
 
 from mach.message import MESSAGES, Message
@@ -51,6 +50,9 @@ _KINDS: dict[type[Right], tuple[RightKind, ...]] = {
     SendOnceRight: (RightKind.SEND_ONCE,),
     ReceiveRight: (RightKind.RECEIVE,),
 }
+
+
+_CODECS: dict[type, FieldCodec] = {}
 
 
 class FieldCodec:
@@ -176,10 +178,12 @@ class FieldCodec:
         return import_right(RightKind(kind), at)
 
 
-@cache
 def codec_of(cls: type) -> FieldCodec:
     """The layout of a message class."""
-    return FieldCodec(cls)
+    codec = _CODECS.get(cls)
+    if codec is None:
+        codec = _CODECS[cls] = FieldCodec(cls)
+    return codec
 
 
 def class_of(msgh_id: int) -> type[Message]:

@@ -2,7 +2,8 @@
 
 Interface:
     Ipc(runtime)          all ports of one party; .allocate(...) -> ReceiveRight, .port_set(...) -> PortSet
-    ReceiveRight          make_send, make_send_once, receive, request_no_senders, become_kobject, resign_kobject, destroy
+    ReceiveRight          make_send, make_send_once, receive, request_no_senders, become_kobject, resign_kobject,
+                          destroy
     SendRight             send, copy, drop, watch (dead-name notification), dead
     SendOnceRight         send (uses it up), drop (its port hears SendOnce)
     PortSet               add, receive

@@ -1,0 +1,366 @@
+"""One end of a connection between two parties: rights become names and names become rights, as in Mach's netmsgserver.
+
+Interface:
+    Connection(ipc, sock, initiator, on_trouble, may_wait)
+        on_trouble(connection, why) is called when it cannot send: now (why is "": flush it), or any more
+        may_wait() says whether a sender of the initiating end may sleep here until the peer has read
+        .service(right)     make `right` the one port that the peer may reach from the start (SERVICE_NAME)
+        .to_service()       a send right to the peer's service port
+        .arrived(packet)    deliver what has been received
+        .flush()            send what could not be sent before; True if nothing is left
+        .close()            the peer is gone
+
+A port of the peer is, here, a proxy: a port whose kobject forwards.  A port of ours that the peer may send to stands
+in `exports` under a name.  A receive right that is moved leaves its port behind as a proxy.
+
+Invariants:
+    1. The peer reaches exactly the ports whose rights it was sent: a name is looked up in this connection's exports.
+    2. An export keeps its right until as many references have been released as were sent (so a right in flight
+       cannot be lost), or the peer is gone.
+    3. When the connection closes, every proxy dies (watchers hear DeadName) and every right held for the peer is
+       dropped (owners hear NoSenders, waiters for a reply SendOnce): the death of a process is the death of its rights.
+    4. Nothing is sent, and no right is dropped, while `lock` is held but by the socket itself, which never blocks.
+
+Not here: sockets' readiness (mach/socket_carrier.py); what messages mean.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from mach.codec import ProtocolViolation, RightKind, WireRight, class_of, codec_of
+from mach.message import U32, Message, message
+from mach.notify import DeadName, NoSenders, SendOnce
+from mach.ports import DeadPort, Ipc, Port, ReceiveRight, Right, SendOnceRight, SendRight, drop_rights
+from mach.threads import LockRank
+from mach.wire import Packet, send_packet
+
+CARRIER = 0  # the destination of what the two carriers say to each other
+SERVICE_NAME = 2  # the accepting end's service port
+OUTBOX_BYTES = 4 * 1024 * 1024  # unread messages that are kept for a slow peer
+
+After = list[Callable[[], object]]  # what is to be done once the lock is released
+
+
+@message(1)
+class PortReleased(Message):
+    """`count` references to a port of yours are gone."""
+
+    name: U32
+    count: U32
+
+
+@message(2)
+class PortDied(Message):
+    """A port of mine that you could send to has died."""
+
+    name: U32
+
+
+@dataclass(slots=True)
+class Export:
+    right: SendRight | SendOnceRight
+    sent: int  # references that the peer holds or is about to receive
+
+
+@dataclass(slots=True)
+class Import:
+    receive: ReceiveRight  # of the proxy
+    received: int
+    once: bool = False
+
+
+class Connection:
+    """See the head of the module."""
+
+    def __init__(
+        self,
+        ipc: Ipc,
+        sock: socket.socket,
+        initiator: bool,
+        on_trouble: Callable[[Connection, str], None],
+        may_wait: Callable[[], bool],
+    ) -> None:
+        self.ipc = ipc
+        self.sock = sock
+        self.initiator = initiator
+        self.lock = ipc.runtime.mutex("connection", LockRank.CARRIER)
+        self.closed = False
+        self.undeliverable = 0
+        self.exports: dict[int, Export] = {}
+        self.imports: dict[int, Import] = {}
+        self._export_names: dict[Port, int] = {}
+        self._import_names: dict[Port, int] = {}
+        self._next_name = 1 if initiator else SERVICE_NAME
+        self._on_trouble = on_trouble
+        self._may_wait = may_wait
+        self._outbox: deque[Packet] = deque()
+        self._outbox_bytes = 0
+        self._room = ipc.runtime.condition(self.lock, "connection.room")
+        self._obituaries = ipc.allocate("obituaries", kobject=self._port_died)
+
+    # -- the first right ---------------------------------------------------------------------------------------
+
+    def service(self, right: SendRight) -> None:
+        """Offer `right` (which becomes ours) as the service of this, the accepting, end."""
+        after: After = []
+        with self.lock:
+            kind, name = self._export(right, after)
+            assert (kind, name) == (RightKind.SEND, SERVICE_NAME)
+        _do(after)
+
+    def to_service(self) -> SendRight:
+        """A send right to what the accepting peer offers."""
+        with self.lock:
+            right = self._import(RightKind.SEND, SERVICE_NAME, [])
+        assert isinstance(right, SendRight)
+        return right
+
+    # -- out ---------------------------------------------------------------------------------------------------
+
+    def _forward(self, name: int, message: Message) -> None:
+        """The kobject of every proxy: send a message to the peer's port `name`."""
+        if isinstance(message, NoSenders):
+            return self._no_senders(name)
+        if isinstance(message, SendOnce):  # the reply will never come: so says the dropping of its right
+            return self._forget_once(name)
+        after: After = []
+        with self.lock:
+            while self._outbox_bytes > OUTBOX_BYTES and self.initiator and self._may_wait() and not self.closed:
+                self._room.wait("the peer to read its messages")
+            entry = self.imports.get(name)
+            gone = self.closed or entry is None
+            if not gone:
+                body, data = codec_of(type(message)).encode(message, lambda right: self._export(right, after))
+                self._put(Packet(message.msgh_id, name, body, data), after)
+                if entry is not None and entry.once:
+                    del self.imports[name], self._import_names[entry.receive.port]
+                    after.append(entry.receive.destroy)
+        _do(after)
+        if gone:
+            drop_rights(message)
+            raise DeadPort("the connection to the port is closed")
+        return None
+
+    def _tell_peer(self, message: Message, after: After) -> None:
+        body, _ = codec_of(type(message)).encode(message, lambda right: (RightKind.NULL, 0))
+        self._put(Packet(message.msgh_id, CARRIER, body, b""), after)
+
+    def _put(self, packet: Packet, after: After) -> None:
+        """Send a packet, or keep it until the peer reads."""
+        try:
+            if not self._outbox and send_packet(self.sock, packet):
+                return
+        except OSError as error:
+            after.append(partial(self._on_trouble, self, f"cannot send: {error.strerror}"))
+            return
+        self._outbox.append(packet)
+        self._outbox_bytes += len(packet)
+        if self._outbox_bytes > OUTBOX_BYTES and not self.initiator:
+            after.append(partial(self._on_trouble, self, "it does not read its messages"))
+        after.append(partial(self._on_trouble, self, ""))
+
+    def flush(self) -> bool:
+        with self.lock:
+            while self._outbox and not self.closed:
+                if not send_packet(self.sock, self._outbox[0]):
+                    return False
+                self._outbox_bytes -= len(self._outbox.popleft())
+            self._room.broadcast()
+            return True
+
+    def _export(self, right: Right, after: After) -> WireRight:
+        """Turn a right of ours into its wire form; it is the peer's from now on."""
+        port = right.port
+        if isinstance(right, ReceiveRight):
+            name = self._new_name()
+            self.imports[name] = Import(right, 1)
+            self._import_names[port] = name
+            after.append(lambda: right.become_kobject(partial(self._forward, name)))
+            after.append(lambda: right.request_no_senders(right.make_send_once()))
+            return RightKind.RECEIVE, name
+        if isinstance(right, SendOnceRight):
+            name = self._new_name()
+            self.exports[name] = Export(right, 1)
+            return RightKind.SEND_ONCE, name
+        assert isinstance(right, SendRight)
+        if port in self._import_names:  # it goes home
+            after.append(right.drop)
+            return RightKind.HOME, self._import_names[port]
+        if port in self._export_names:
+            name = self._export_names[port]
+            self.exports[name].sent += 1
+            after.append(right.drop)
+            return RightKind.SEND, name
+        name = self._new_name()
+        self._keep(name, right, after)
+        return RightKind.SEND, name
+
+    def _keep(self, name: int, right: SendRight, after: After) -> None:
+        self.exports[name] = Export(right, 1)
+        self._export_names[right.port] = name
+        after.append(lambda: right.watch(self._obituaries.make_send_once(), name))
+
+    def _new_name(self) -> int:
+        name = self._next_name
+        self._next_name += 2  # the two ends count in odd and in even numbers
+        return name
+
+    # -- in ----------------------------------------------------------------------------------------------------
+
+    def arrived(self, packet: Packet) -> None:
+        """Deliver a packet, or raise ProtocolViolation."""
+        after: After = []
+        target: Port | None = None
+        body = memoryview(packet.body)
+        codec = codec_of(class_of(packet.msgh_id))
+        with self.lock:
+            message = codec.decode(body, packet.data, lambda kind, name: self._import(kind, name, after))
+            if packet.destination == CARRIER:
+                self._carrier_message(message, after)
+            elif isinstance(message, (PortReleased, PortDied)):
+                raise ProtocolViolation("a carrier's message to a port")
+            else:
+                target = self._target(packet.destination, after)
+        _do(after)
+        if packet.destination != CARRIER:
+            self._deliver(target, message)
+
+    def _target(self, name: int, after: After) -> Port | None:
+        export = self.exports.get(name)
+        if export is None:
+            return None  # it died, and the peer does not know yet
+        if isinstance(export.right, SendOnceRight):
+            del self.exports[name]
+            after.append(export.right.discard)  # used up by this very message
+        return export.right.port
+
+    def _deliver(self, target: Port | None, message: Message) -> None:
+        try:
+            if target is None:
+                drop_rights(message)
+                raise DeadPort
+            self.ipc.send(target, message, always=True)
+        except DeadPort:
+            self.undeliverable += 1
+
+    def _import(self, kind: RightKind, name: int, after: After) -> Right:
+        """The right that a wire form means here."""
+        if kind == RightKind.HOME:
+            export = self.exports.get(name)
+            if export is None or not isinstance(export.right, SendRight):
+                raise ProtocolViolation(f"the peer sends back a right ({name}) that it was not given")
+            return export.right.copy()
+        if name % 2 == self.initiator or name == CARRIER:
+            raise ProtocolViolation(f"the peer names a port ({name}) with a name that is not its own to give")
+        entry = self.imports.get(name)
+        if kind == RightKind.SEND and entry is not None and not entry.once:
+            entry.received += 1
+            return entry.receive.make_send()
+        if entry is not None or name in self.exports:
+            raise ProtocolViolation(f"the peer uses the name {name} twice")
+        receive = self.ipc.allocate(f"peer's port {name}")
+        if kind == RightKind.RECEIVE:
+            self._keep(name, receive.make_send(), after)
+            return receive
+        receive.become_kobject(partial(self._forward, name))
+        self.imports[name] = Import(receive, 1, once=kind == RightKind.SEND_ONCE)
+        self._import_names[receive.port] = name
+        if kind == RightKind.SEND_ONCE:
+            return receive.make_send_once()
+        right = receive.make_send()
+        receive.request_no_senders(receive.make_send_once())
+        return right
+
+    def _carrier_message(self, message: Message, after: After) -> None:
+        if isinstance(message, PortReleased):
+            export = self.exports.get(message.name)
+            if export is None:
+                return  # it died meanwhile
+            export.sent -= message.count
+            if export.sent < 0:
+                raise ProtocolViolation(f"the peer releases the port {message.name} more often than it was sent")
+            if export.sent == 0:
+                self._remove_export(message.name)
+                after.append(export.right.drop)
+        elif isinstance(message, PortDied):
+            entry = self.imports.pop(message.name, None)
+            if entry is not None:
+                del self._import_names[entry.receive.port]
+                after.append(entry.receive.destroy)
+        else:
+            raise ProtocolViolation(f"{type(message).__name__} is sent to the carrier")
+
+    # -- the lives of rights -----------------------------------------------------------------------------------
+
+    def _no_senders(self, name: int) -> None:
+        """Nobody here holds a send right to the peer's port any more."""
+        after: After = []
+        with self.lock:
+            entry = self.imports.get(name)
+            if entry is None or self.closed:
+                return
+            if entry.receive.port.send_rights:  # a new one came in meanwhile
+                after.append(lambda: entry.receive.request_no_senders(entry.receive.make_send_once()))
+            else:
+                del self.imports[name], self._import_names[entry.receive.port]
+                self._tell_peer(PortReleased(name, entry.received), after)
+                after.append(entry.receive.destroy)
+        _do(after)
+
+    def _forget_once(self, name: int) -> None:
+        after: After = []
+        with self.lock:
+            entry = self.imports.pop(name, None)
+            if entry is None or self.closed:
+                return
+            del self._import_names[entry.receive.port]
+            self._tell_peer(PortReleased(name, 1), after)
+            after.append(entry.receive.destroy)
+        _do(after)
+
+    def _port_died(self, message: Message) -> None:
+        """The kobject of `obituaries`: a port that the peer may send to is dead."""
+        if not isinstance(message, DeadName) or not isinstance(message.token, int):
+            return
+        after: After = []
+        with self.lock:
+            export = self._remove_export(message.token)
+            if export is None or self.closed:
+                return
+            self._tell_peer(PortDied(message.token), after)
+            after.append(export.right.drop)
+        _do(after)
+
+    def _remove_export(self, name: int) -> Export | None:
+        export = self.exports.pop(name, None)
+        if export is not None:
+            self._export_names.pop(export.right.port, None)
+        return export
+
+    def close(self) -> None:
+        """The peer is gone: all that stood for it here dies, all that it held is dropped (INV-3)."""
+        with self.lock:
+            if self.closed:
+                return
+            self.closed = True
+            exports, self.exports = list(self.exports.values()), {}
+            imports, self.imports = list(self.imports.values()), {}
+            self._export_names.clear()
+            self._import_names.clear()
+            self._outbox.clear()
+            self._room.broadcast()
+        self.sock.close()
+        for entry in imports:
+            entry.receive.destroy()
+        for export in exports:
+            export.right.drop()
+
+
+def _do(after: After) -> None:
+    for action in after:
+        action()

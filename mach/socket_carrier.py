@@ -1,0 +1,205 @@
+"""The socket carrier: ports of other processes, over Unix SEQPACKET sockets.
+
+Interface:
+    Network(ipc)                      the carrier of one party; becomes ipc.feeder
+        .listen(path, receive_right)  offer that port as a service at `path` (mode 0600)
+        .connect(path) -> SendRight   to the service at `path`
+        .poll(timeout), .wake()       as mach.ports.Feeder
+        .close()                      all connections and the listening socket
+        .violations, .connections     peers disconnected for what they sent; those there are
+    SocketInUse, NobodyThere          expected failures of listen and connect
+
+Invariants:
+    1. One thread polls at a time; a message is delivered by the thread that polled it.
+    2. A poll takes at most one message from each connection, so that none can starve the others.
+    3. What a peer sends can cost it its connection and nobody else anything.
+
+Not here: names and rights (mach/connection.py); the bytes of a packet (mach/wire.py).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import struct
+from collections.abc import Callable
+
+from mach.codec import ProtocolViolation
+from mach.connection import Connection
+from mach.ports import Ipc, ReceiveRight, SendRight
+from mach.threads import LockRank, Thread
+from mach.wire import receive_packet
+
+
+class SocketInUse(Exception):
+    """Another process serves this path."""
+
+
+class NobodyThere(Exception):
+    """Nobody serves this path."""
+
+
+class Network:
+    """See the head of the module.  For the native runtime."""
+
+    def __init__(self, ipc: Ipc, on_disconnect: Callable[[str], None] = lambda why: None) -> None:
+        self.ipc = ipc
+        self.violations = 0
+        self.connections: dict[int, Connection] = {}  # by file descriptor
+        self._on_disconnect = on_disconnect
+        self._epoll = select.epoll()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll.register(self._wake, select.EPOLLIN)
+        self._listener: socket.socket | None = None
+        self._path = ""
+        self._service: ReceiveRight | None = None
+        self._poller: Thread | None = None
+        self._lock = ipc.runtime.mutex("network", LockRank.CARRIER)
+        ipc.feeder = self
+
+    def listen(self, path: str, service: ReceiveRight) -> None:
+        """Serve at `path`; a socket that a dead process has left there is replaced.  SocketInUse, OSError."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        try:
+            try:
+                listener.bind(path)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                self._remove_stale(path)
+                listener.bind(path)
+            os.chmod(path, 0o600)  # before listen: nobody can have connected yet
+            listener.listen(64)
+        except BaseException:
+            listener.close()
+            raise
+        listener.setblocking(False)
+        self._listener, self._path, self._service = listener, path, service
+        self._epoll.register(listener.fileno(), select.EPOLLIN)
+
+    @staticmethod
+    def _remove_stale(path: str) -> None:
+        probe = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)  # its process is dead
+            return
+        except OSError:
+            raise SocketInUse(
+                f"{path} is there already and is no socket of ours; remove it or choose another"
+            ) from None
+        finally:
+            probe.close()
+        raise SocketInUse(f"{path} is in use by a running process; stop it or choose another path")
+
+    def connect(self, path: str) -> SendRight:
+        """A send right to the service at `path`.  NobodyThere."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        try:
+            sock.connect(path)
+        except OSError as error:
+            sock.close()
+            raise NobodyThere(f"nobody listens at {path}: {(error.strerror or 'no such socket').lower()}") from None
+        return self._add(sock, initiator=True).to_service()
+
+    def poll(self, timeout: float | None) -> None:
+        """Wait for sockets, and deliver at most one message from each (INV-2)."""
+        self._poller = self.ipc.runtime.current()
+        try:
+            for fd, events in self._epoll.poll(timeout):
+                self._ready(fd, events)
+        finally:
+            self._poller = None
+
+    def _ready(self, fd: int, events: int) -> None:
+        if fd == self._wake:
+            os.eventfd_read(self._wake)
+        elif self._listener is not None and fd == self._listener.fileno():
+            self._accept()
+        else:
+            connection = self.connections.get(fd)
+            if connection is not None:
+                self._serve(connection, events)
+
+    def _may_wait(self) -> bool:
+        """Whether a sender may sleep until a peer reads: only if another thread polls, and so flushes."""
+        return self._poller is not None and self._poller is not self.ipc.runtime.current()
+
+    def wake(self) -> None:
+        os.eventfd_write(self._wake, 1)
+
+    def close(self) -> None:
+        """Close everything and remove the path.  Nobody may be polling."""
+        for connection in list(self.connections.values()):
+            self._disconnect(connection)
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+            try:
+                os.unlink(self._path)
+            except FileNotFoundError:
+                pass
+        self._epoll.close()
+        os.close(self._wake)
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        assert self._service is not None
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:  # it went away again, or we are out of descriptors: it will be tried again
+            return
+        _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if uid not in (0, os.getuid()):
+            sock.close()
+            return
+        self._add(sock, initiator=False).service(self._service.make_send())
+
+    def _add(self, sock: socket.socket, initiator: bool) -> Connection:
+        sock.setblocking(False)
+        connection = Connection(self.ipc, sock, initiator, self._trouble, self._may_wait)
+        self.connections[sock.fileno()] = connection
+        self._epoll.register(sock.fileno(), select.EPOLLIN)
+        return connection
+
+    def _serve(self, connection: Connection, events: int) -> None:
+        try:
+            if events & select.EPOLLOUT and connection.flush():
+                self._epoll.modify(connection.sock.fileno(), select.EPOLLIN)
+            if not events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+                return
+            packet = receive_packet(connection.sock)
+            if packet is None:
+                self._disconnect(connection)
+                return
+            connection.arrived(packet)
+        except BlockingIOError:
+            pass
+        except ProtocolViolation as violation:
+            self.violations += 1
+            self._on_disconnect(f"a client is disconnected: {violation}")
+            self._disconnect(connection)
+        except OSError:
+            self._disconnect(connection)
+
+    def _trouble(self, connection: Connection, why: str) -> None:
+        """A connection cannot send: now (why is empty) or any more."""
+        try:
+            if not why:
+                self._epoll.modify(connection.sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
+                return
+        except (OSError, ValueError):  # closed meanwhile
+            return
+        self._on_disconnect(f"a client is disconnected: {why}")
+        self._disconnect(connection)
+
+    def _disconnect(self, connection: Connection) -> None:
+        with self._lock:  # two threads may find it broken at once
+            fd = connection.sock.fileno()
+            if self.connections.get(fd) is connection:
+                del self.connections[fd]
+                self._epoll.unregister(fd)
+        connection.close()
