@@ -9,10 +9,11 @@ Not here: any layout. A property test holds both readings of a structure togethe
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from struct import Struct as Compiled
+from struct import calcsize
 from typing import Any
 
 from construct import Array, Bytes, FormatField, Renamed, Struct
@@ -35,7 +36,7 @@ class Field:
 class Record:
     """A structure as a flat tuple of values. `struct` is for hot paths; the methods are for everything else."""
 
-    struct: struct.Struct
+    struct: Compiled
     fields: tuple[Field, ...]
 
     @property
@@ -72,10 +73,14 @@ class Record:
                 flat.extend(values.get(name, (0,) * count))
         return self.struct.pack(*flat)
 
+    def array(self, count: int) -> Compiled:
+        """The format of `count` of these in a row, if the record is one integer: a block of pointers."""
+        return Compiled(f"{self.struct.format[0]}{count}{self.struct.format[1:]}")
+
     def offset_of(self, name: str) -> int:
         """The byte offset of a field in the structure."""
         at = self.index_of(name, of="fields")
-        return struct.calcsize(self.struct.format[0] + "".join(field.format for field in self.fields[:at]))
+        return calcsize(self.struct.format[0] + "".join(field.format for field in self.fields[:at]))
 
     def index_of(self, name: str, of: str = "values") -> int:
         """Where a field stands in the tuple that `struct.unpack` gives (`of="fields"`: in `fields`)."""
@@ -95,9 +100,7 @@ def record(construct: Any) -> Record:
     order = orders.pop() if orders else "<"
     if orders:
         raise TypeError(f"mixed byte orders in {construct}")
-    return Record(
-        struct.Struct(order + "".join(field.format for _, field in fields)), tuple(field for _, field in fields)
-    )
+    return Record(Compiled(order + "".join(field.format for _, field in fields)), tuple(field for _, field in fields))
 
 
 def _fields(construct: Any, name: str) -> Iterator[tuple[str, Field]]:
