@@ -274,11 +274,15 @@ class PortSet:
 
     def add(self, right: ReceiveRight) -> None:
         """Put a port into the set, with what is queued at it."""
-        with self._ipc.lock:
-            self._queue.messages.extend(right.port.queue.messages)
+        ipc, wake = self._ipc, False
+        with ipc.lock:
+            came_before = right.port.queue.messages
             right.port.queue = self._queue
-            if self._queue.messages:
-                self._queue.arrived.broadcast()
+            for entry in came_before:
+                self._queue.messages.append(entry)
+                wake |= ipc.announce(self._queue)
+        if wake and ipc.feeder is not None:
+            ipc.feeder.wake()
 
     def receive(self, timeout: float | None = None) -> Received | None:
         """The next message of any port in the set, or None after `timeout` seconds."""
@@ -312,7 +316,7 @@ class Ipc:
             if not dead and kobject is None:
                 port.queued += 1
                 port.queue.messages.append((port, message))
-                wake = self._announce(port.queue)
+                wake = self.announce(port.queue)
         if dead:
             drop_rights(message)
             raise DeadPort(f"port {port.name} is dead")
@@ -370,7 +374,7 @@ class Ipc:
         port.seqno += 1
         return Received(port.payload, seqno, message)
 
-    def _announce(self, queue: _Queue) -> bool:
+    def announce(self, queue: _Queue) -> bool:
         """Wake a sleeper for a new message; True if instead the leader must be woken from its poll."""
         if queue.waiting:
             queue.arrived.signal()

@@ -5,7 +5,7 @@ Interface:
         .listen(path, receive_right)  offer that port as a service at `path` (mode 0600)
         .connect(path) -> SendRight   to the service at `path`
         .poll(timeout), .wake()       as mach.ports.Feeder
-        .close()                      all connections and the listening socket
+        .stop_listening(), .close()   let nobody in any more; end all connections too
         .violations, .connections     peers disconnected for what they sent; those there are
     SocketInUse, NobodyThere          expected failures of listen and connect
 
@@ -135,21 +135,27 @@ class Network:
         """Close everything and remove the path.  Nobody may be polling."""
         for connection in list(self.connections.values()):
             self._disconnect(connection)
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        self.stop_listening()
+        self._epoll.close()
+        os.close(self._wake)
+
+    def stop_listening(self) -> None:
+        """Let no new peer in, and remove the path."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
             try:
                 os.unlink(self._path)
             except FileNotFoundError:
                 pass
-        self._epoll.close()
-        os.close(self._wake)
 
     def _accept(self) -> None:
-        assert self._listener is not None
+        listener = self._listener
         assert self._service is not None
+        if listener is None:
+            return
         try:
-            sock, _ = self._listener.accept()
+            sock, _ = listener.accept()
         except OSError:  # it went away again, or we are out of descriptors: it will be tried again
             return
         _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))

@@ -1,0 +1,78 @@
+"""All paging partitions together: where a page goes, and where it is.
+
+Interface:
+    BackingStore(runtime, page_size)
+        .add(name, device, blocks) -> PagingPartition     BackingStoreError: unfit, or there already
+        .allocate(count) -> (partition index, first slot, how many)     NoPagingSpace
+        .partition(index), .partitions(), .total_pages, .free_pages
+
+Invariants:
+    1. No two partitions overlap on one device (the same file twice is silent corruption in Mach, weakness 7).
+    2. A partition keeps its index for life; entries of page maps name it by that.
+
+Not here: objects; I/O (partition.py).
+"""
+
+from __future__ import annotations
+
+import itertools
+
+from bootfs.blocklist import BlockList
+from bootfs.device import BlockDevice
+from mach.threads import LockRank, Runtime
+from pager.page_map import PARTITION_BITS
+from pager.partition import BackingStoreError, NoPagingSpace, PagingPartition
+
+
+class BackingStore:
+    """See the head of the module."""
+
+    def __init__(self, runtime: Runtime, page_size: int) -> None:
+        self._runtime = runtime
+        self.page_size = page_size
+        self._lock = runtime.mutex("partitions", LockRank.PARTITIONS)
+        self._partitions: list[PagingPartition] = []
+
+    def add(self, name: str, device: BlockDevice, blocks: BlockList) -> PagingPartition:
+        """Take a block list as a partition."""
+        with self._lock:
+            index = len(self._partitions)
+            if index >= 1 << PARTITION_BITS:
+                raise BackingStoreError(f"{name}: there are {index} partitions already, the most there can be")
+            partition = PagingPartition(self._runtime, index, name, device, blocks, self.page_size)
+            if partition.total == 0:
+                raise BackingStoreError(f"{name}: it is smaller than a page; make a larger one with mkpagingfile")
+            for other in self._partitions:
+                if other.name == name or (other.device is device and _overlap(other, partition)):
+                    raise BackingStoreError(f"{name}: {other.name} already pages on these blocks")
+            self._partitions.append(partition)
+            return partition
+
+    def partition(self, index: int) -> PagingPartition:
+        return self._partitions[index]
+
+    def partitions(self) -> list[PagingPartition]:
+        return list(self._partitions)
+
+    @property
+    def total_pages(self) -> int:
+        return sum(partition.total - partition.bad for partition in self._partitions)
+
+    @property
+    def free_pages(self) -> int:
+        return sum(partition.free for partition in self._partitions)
+
+    def allocate(self, count: int) -> tuple[int, int, int]:
+        """Slots in a row in the first partition that has room, as many of `count` as it can give."""
+        for partition in self._partitions:
+            try:
+                first, given = partition.allocate(count)
+            except NoPagingSpace:
+                continue
+            return partition.index, first, given
+        raise NoPagingSpace("all partitions are full")
+
+
+def _overlap(one: PagingPartition, other: PagingPartition) -> bool:
+    spans = sorted((run.device_offset, run.device_offset + run.length) for run in (*one.runs, *other.runs))
+    return any(start < end for (_, end), (start, _) in itertools.pairwise(spans))

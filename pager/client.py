@@ -1,0 +1,147 @@
+"""A client's side of the default pager's service: typed calls over its socket.
+
+Interface:
+    PagerClient(path)    info, objects, pages, partitions, partition_map, statistics, read, object_create, close
+    PagerUnavailable     nobody serves there, or it has gone
+
+Not here: paging against it (a kernel does that with the port, see kernel/); printing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from mach.default_pager import (
+    DefaultPagerInfo,
+    DefaultPagerInfoReply,
+    DefaultPagerObjectCreate,
+    DefaultPagerObjectCreateReply,
+    DefaultPagerObjectPages,
+    DefaultPagerObjectPagesReply,
+    DefaultPagerObjectRead,
+    DefaultPagerObjectReadReply,
+    DefaultPagerObjects,
+    DefaultPagerObjectsReply,
+    DefaultPagerPartitionMap,
+    DefaultPagerPartitionMapReply,
+    DefaultPagerPartitions,
+    DefaultPagerPartitionsReply,
+    DefaultPagerStatistics,
+    DefaultPagerStatisticsReply,
+    ObjectRecord,
+    PageRecord,
+    PartitionRecord,
+)
+from mach.kern_return import KernReturn, MachError
+from mach.message import Message
+from mach.ports import DeadPort, Ipc, SendOnceRight, SendRight
+from mach.rpc import call
+from mach.socket_carrier import Network, NobodyThere
+from mach.threads import NativeRuntime
+
+ANSWER_SECONDS = 30.0
+READ_BYTES = 256 * 1024
+R = TypeVar("R", bound=Message)
+
+
+class PagerUnavailable(Exception):
+    """No pager serves at the path, or it has died; the text says what to do."""
+
+
+class PagerClient:
+    """A connection to the pager at `path`.  For one thread at a time.
+
+    Each call raises PagerUnavailable if the pager has gone, MachError if it says no.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._ipc = Ipc(NativeRuntime())
+        self._network = Network(self._ipc)
+        try:
+            self._pager = self._network.connect(path)
+        except NobodyThere as error:
+            self._network.close()
+            raise PagerUnavailable(f"{error}; start it with: pagerd IMAGE --socket {path}") from None
+
+    def close(self) -> None:
+        self._network.close()
+
+    def info(self) -> DefaultPagerInfoReply:
+        return self._call(DefaultPagerInfo, DefaultPagerInfoReply, "default_pager_info")
+
+    def objects(self) -> list[ObjectRecord]:
+        """All memory objects, in the order of their numbers."""
+        found: list[ObjectRecord] = []
+        while True:
+            after = found[-1].object_id if found else 0
+            reply = self._call(DefaultPagerObjects, DefaultPagerObjectsReply, "default_pager_objects", after)
+            if not reply.objects:
+                return found
+            found.extend(reply.objects)
+
+    def pages(self, object_id: int) -> list[PageRecord]:
+        """The pages of one object on backing store, by offset."""
+        found: list[PageRecord] = []
+        while True:
+            offset = found[-1].offset + 1 if found else 0
+            words = f"there is no object {object_id}"
+            reply = self._call(DefaultPagerObjectPages, DefaultPagerObjectPagesReply, words, object_id, offset)
+            if not reply.pages:
+                return found
+            found.extend(reply.pages)
+
+    def partitions(self) -> list[PartitionRecord]:
+        reply = self._call(DefaultPagerPartitions, DefaultPagerPartitionsReply, "default_pager_partitions")
+        return list(reply.partitions)
+
+    def partition_map(self, index: int) -> bytes:
+        """One character a slot: "." free, "#" used, "x" bad."""
+        found = bytearray()
+        while True:
+            words = f"there is no partition {index}"
+            reply = self._call(DefaultPagerPartitionMap, DefaultPagerPartitionMapReply, words, index, len(found))
+            if not reply.data:
+                return bytes(found)
+            found += reply.data
+
+    def statistics(self) -> dict[str, int]:
+        reply = self._call(DefaultPagerStatistics, DefaultPagerStatisticsReply, "default_pager_statistics")
+        return {counter.name: counter.value for counter in reply.counters}
+
+    def read(self, object_id: int, offset: int, length: int) -> bytes:
+        """`length` bytes of what the object has on backing store, zeros where nothing is."""
+        parts = []
+        while length > 0:
+            count = min(length, READ_BYTES)
+            words = f"object {object_id} cannot be read at {offset}"
+            reply = self._call(DefaultPagerObjectRead, DefaultPagerObjectReadReply, words, object_id, offset, count)
+            parts.append(reply.data)
+            offset += count
+            length -= count
+        return b"".join(parts)
+
+    def object_create(self, size: int) -> SendRight:
+        """A new memory object of `size` bytes, to be mapped (shared memory, paper §6.1)."""
+        reply = self._call(DefaultPagerObjectCreate, DefaultPagerObjectCreateReply, "object_create", size)
+        assert reply.memory_object is not None
+        return reply.memory_object
+
+    def _call(self, request: Callable[..., Message], reply_class: type[R], words: str, *arguments: int) -> R:
+        try:
+            make = partial(_with_reply, request, arguments)
+            reply = call(self._ipc, self._pager, make, reply_class, ANSWER_SECONDS)
+        except DeadPort:
+            raise PagerUnavailable(f"the pager at {self.path} has gone") from None
+        except TimeoutError:
+            raise PagerUnavailable(f"the pager at {self.path} does not answer") from None
+        result: KernReturn = reply.result  # type: ignore[attr-defined]
+        if result != KernReturn.KERN_SUCCESS:
+            raise MachError(result, words)
+        return reply
+
+
+def _with_reply(request: Callable[..., Message], arguments: tuple[int, ...], reply: SendOnceRight) -> Message:
+    return request(reply, *arguments)

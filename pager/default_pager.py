@@ -1,0 +1,176 @@
+"""The default pager: its ports, its threads, its memory objects.
+
+Interface:
+    DefaultPager(runtime, ipc, page_size)
+        .store                  the BackingStore: add partitions to it
+        .port                   the receive right of its service: kernels make it their default memory manager
+        .start(threads)         fork the threads that serve
+        .idle                   whether no message is being handled
+        .objects(), .find(id), .totals()
+        .check()                every invariant of this room
+
+Blocking code on mach.threads: the daemon runs it on real threads, the search on simulated ones.
+
+Invariants:
+    1. An object is registered from its creation until nobody has a right to it; object numbers are never used again.
+    2. Every slot in use belongs to one page of one registered object, or to a write that is under way.
+    3. Whatever a message is, handling it ends; a thread never dies of one.
+
+Not here: sockets, processes and options (pagerd.py); the calls of the service (service.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from mach.memory_object import MemoryObjectCreate
+from mach.message import Message, Received
+from mach.ports import Ipc, ReceiveRight, drop_rights
+from mach.threads import LockRank, Runtime
+from pager.backing_store import BackingStore
+from pager.handlers import HANDLERS, unexpected
+from pager.memory_object import MAX_OBJECT_BYTES, MemoryObject
+from pager.service import CALLS
+
+
+class DefaultPager:
+    """See the head of the module.  `report` is told of what a person should know, in words."""
+
+    def __init__(
+        self, runtime: Runtime, ipc: Ipc, page_size: int = 4096, report: Callable[[str], None] = lambda words: None
+    ) -> None:
+        self.runtime = runtime
+        self.ipc = ipc
+        self.page_size = page_size
+        self.store = BackingStore(runtime, page_size)
+        self.port: ReceiveRight = ipc.allocate("default pager", payload=self)
+        self.report = report
+        self.wired_bytes: Callable[[], int] = lambda: 0
+        self._lock = runtime.mutex("pager", LockRank.PAGER)
+        self._objects: dict[int, MemoryObject] = {}
+        self._next_id = 1
+        self._busy = 0
+        self._totals: Counter[str] = Counter()
+        self._set = ipc.port_set("default pager's ports")
+        self._set.add(self.port)
+
+    # -- objects -----------------------------------------------------------------------------------------------
+
+    def create_object(self, size: int, internal: bool, receive: ReceiveRight) -> MemoryObject:
+        """Register a new memory object whose port is `receive`."""
+        with self._lock:
+            obj = MemoryObject(self.runtime, self._next_id, size, internal, receive, self.page_size)
+            self._objects[self._next_id] = obj
+            self._next_id += 1
+            self._totals["objects_created"] += 1
+        receive.payload = obj
+        receive.request_no_senders(receive.make_send_once())
+        return obj
+
+    def serve_object(self, obj: MemoryObject) -> None:
+        """Receive the object's messages from now on, those that have come already first."""
+        self._set.add(obj.receive)
+
+    def forget(self, obj: MemoryObject) -> None:
+        with self._lock:
+            del self._objects[obj.object_id]
+            self._totals["objects_terminated"] += 1
+            self._totals["pageins"] += obj.pageins
+            self._totals["pageouts"] += obj.pageouts
+            self._totals["page_errors"] += obj.errors
+
+    def find(self, object_id: int) -> MemoryObject | None:
+        with self._lock:
+            return self._objects.get(object_id)
+
+    def objects(self) -> list[MemoryObject]:
+        """In the order of their numbers."""
+        with self._lock:
+            return list(self._objects.values())
+
+    def totals(self) -> dict[str, int]:
+        """Counters since the start."""
+        with self._lock:
+            totals = Counter(
+                pageins=0, pageouts=0, page_errors=0, objects_created=0, objects_terminated=0, refused=0, messages=0
+            )
+            totals.update(self._totals)
+            for obj in self._objects.values():
+                totals.update(pageins=obj.pageins, pageouts=obj.pageouts, page_errors=obj.errors)
+        totals["lock_pairs"] = sum(self.runtime.lock_pairs().values())
+        return dict(totals)
+
+    # -- messages ----------------------------------------------------------------------------------------------
+
+    def start(self, threads: int = 3) -> None:
+        """Fork the server threads.  They are privileged (thread_wire): pageout depends on them (paper §4)."""
+        for number in range(threads):
+            self.runtime.fork(self._serve, f"pager {number}", daemon=True)
+
+    def _serve(self) -> None:
+        self.runtime.current().vm_privilege = True
+        while True:
+            received = self._set.receive()
+            if received is not None:
+                self.handle(received)
+
+    def handle(self, received: Received) -> None:
+        """Do what one message asks for."""
+        with self._lock:
+            self._busy += 1
+            self._totals["messages"] += 1
+        try:
+            if isinstance(received.payload, MemoryObject):
+                handler = HANDLERS.get(type(received.message), unexpected)
+                handler(self, received.payload, received.seqno, received.message)
+            else:
+                self._serve_call(received.message)
+        finally:
+            with self._lock:
+                self._busy -= 1
+
+    def _serve_call(self, message: Message) -> None:
+        if isinstance(message, MemoryObjectCreate):
+            self.memory_object_create(message)
+            return
+        call = CALLS.get(type(message))
+        if call is None:
+            self.refuse(message, f"{type(message).__name__} is sent to the default pager")
+        else:
+            call(self, message)
+
+    def memory_object_create(self, message: MemoryObjectCreate) -> None:
+        """A kernel made a temporary object; space is not reserved for it (overcommit is Mach's policy, 3.3)."""
+        if message.page_size != self.page_size or message.size > MAX_OBJECT_BYTES:
+            self.refuse(message, f"an object of {message.size} bytes in pages of {message.page_size}")
+            return
+        obj = self.create_object(message.size, internal=True, receive=message.new_pager)
+        obj.control, obj.name = message.control, message.name
+        self.serve_object(obj)
+
+    def refuse(self, message: Message, why: str) -> None:
+        """A message breaks the protocol: its rights are dropped, it is counted (P7)."""
+        with self._lock:
+            self._totals["refused"] += 1
+        drop_rights(message)
+        self.report(f"refused: {why}")
+
+    @property
+    def idle(self) -> bool:
+        with self._lock:
+            return self._busy == 0
+
+    # -- self-examination --------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Every invariant of this room that holds while nothing is under way."""
+        named: list[tuple[int, int]] = []
+        for obj in self.objects():
+            obj.check()
+            named += [(entry.partition, entry.slot) for _, entry in obj.map.pages(0) if not entry.lost]
+        assert len(named) == len(set(named)), "INV-2: two pages share a slot"
+        used = {(p.index, slot) for p in self.store.partitions() for slot in p.used_slots()}
+        assert used == set(named), f"INV-2: slots in use {len(used)}, named by page maps {len(named)}"
+        for partition in self.store.partitions():
+            partition.check()

@@ -1,0 +1,213 @@
+"""What the default pager does about each message of the memory object protocol: one function per message.
+
+Interface:
+    HANDLERS    message class -> handler(pager, object, seqno, message)
+
+Every handler takes its turn at the object (by `seqno`) and passes it on, whatever it thinks of the message: a turn
+that is not passed stops the object.  Mach's pager panics on a message that is wrong; here it is refused: its rights
+are dropped, it is counted, and nothing else happens (promise P7, reference weakness 13).
+
+Invariants:
+    1. No lock is held while a message is sent.
+    2. Each page of a data_request is answered exactly once: supplied, unavailable, or in error.
+
+Not here: ports of the pager itself and its threads (default_pager.py); the disk (page_io.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from mach.kern_return import KernReturn
+from mach.memory_object import (
+    CopyStrategy,
+    MemoryObjectDataError,
+    MemoryObjectDataInitialize,
+    MemoryObjectDataRequest,
+    MemoryObjectDataSupply,
+    MemoryObjectDataUnavailable,
+    MemoryObjectDataWrite,
+    MemoryObjectInit,
+    MemoryObjectSetAttributes,
+    MemoryObjectTerminate,
+    VmProt,
+)
+from mach.message import Message
+from mach.notify import NoSenders
+from mach.ports import DeadPort, SendRight, drop_rights
+from pager.memory_object import MemoryObject
+from pager.page_io import Missing, Piece, read_pages, write_pages
+from pager.page_map import Entry
+
+if TYPE_CHECKING:
+    from pager.default_pager import DefaultPager
+
+MAX_CLUSTER_BYTES = 1 << 20  # what one message may ask for or bring
+
+
+def memory_object_init(pager: DefaultPager, obj: MemoryObject, seqno: int, message: MemoryObjectInit) -> None:
+    """A kernel maps an object of default_pager_object_create: tell it that the object is ready."""
+    with obj.lock:
+        obj.take_turn(seqno)
+        fit = not obj.internal and obj.control is None and message.page_size == pager.page_size
+        if fit:
+            obj.control, obj.name = message.control.copy(), message.name
+        obj.pass_turn()
+    if not fit:
+        return pager.refuse(message, f"memory_object_init of {obj!r}: it is mapped already, or not for mapping")
+    ready = MemoryObjectSetAttributes(object_ready=1, may_cache=0, copy_strategy=CopyStrategy.DELAY)
+    _reply(message.control, ready)
+    return message.control.drop()
+
+
+def memory_object_terminate(pager: DefaultPager, obj: MemoryObject, seqno: int, message: MemoryObjectTerminate) -> None:
+    """The kernel is done: once all that it asked for has been done, forget the rights to its ports."""
+    with obj.lock:
+        obj.take_turn(seqno)
+        obj.await_quiet()
+        control, obj.control = obj.control, None
+        name, obj.name = obj.name, None
+        obj.pass_turn()
+    for right in (control, name, message.control, message.name):
+        if right is not None:
+            right.drop()
+
+
+def memory_object_data_request(
+    pager: DefaultPager, obj: MemoryObject, seqno: int, message: MemoryObjectDataRequest
+) -> None:
+    """Page in.  The pages are kept on backing store: the next pageout overwrites them in place.
+
+    Mach frees them at once if write access is wanted, and so loses them when the fault is then abandoned
+    (reference weakness 8).
+    """
+    pages = obj.page_range(message.offset, message.length)
+    if pages is not None and message.length > MAX_CLUSTER_BYTES:
+        pages = None
+    with obj.lock:
+        obj.take_turn(seqno)
+        if pages is not None:
+            obj.await_written(pages)
+            entries = [obj.map.entry(page) for page in pages]
+            obj.begin_read()
+        obj.pass_turn()
+    if pages is None:
+        return pager.refuse(message, f"data_request for {message.length} bytes at {message.offset} of {obj!r}")
+    pieces = read_pages(pager.store, obj, pages, entries)
+    with obj.lock:
+        obj.end_read()
+        obj.pageins += sum(piece.count for piece in pieces if not isinstance(piece.content, Missing))
+        obj.errors += sum(piece.count for piece in pieces if piece.content is Missing.FAILED)
+    for piece in pieces:
+        _reply(message.control, _answer(piece, pager.page_size))
+    return message.control.drop()
+
+
+def _answer(piece: Piece, page_size: int) -> Message:
+    offset, length = piece.page * page_size, piece.count * page_size
+    if piece.content is Missing.ABSENT:
+        return MemoryObjectDataUnavailable(offset, length)
+    if isinstance(piece.content, Missing):
+        return MemoryObjectDataError(offset, length, KernReturn.KERN_MEMORY_ERROR)
+    return MemoryObjectDataSupply(offset, VmProt.NONE, precious=0, reply=None, data=bytes(piece.content))
+
+
+def memory_object_data_write(
+    pager: DefaultPager, obj: MemoryObject, seqno: int, message: MemoryObjectDataWrite
+) -> None:
+    """Page out."""
+    _store(pager, obj, seqno, message, only_new=False)
+
+
+def memory_object_data_initialize(
+    pager: DefaultPager, obj: MemoryObject, seqno: int, message: MemoryObjectDataInitialize
+) -> None:
+    """Page out what is older than anything paged out before: a page that is there already wins."""
+    _store(pager, obj, seqno, message, only_new=True)
+
+
+def _store(
+    pager: DefaultPager,
+    obj: MemoryObject,
+    seqno: int,
+    message: MemoryObjectDataWrite | MemoryObjectDataInitialize,
+    only_new: bool,
+) -> None:
+    pages = obj.page_range(message.offset, len(message.data))
+    if pages is not None and len(message.data) > MAX_CLUSTER_BYTES:
+        pages = None
+    wanted: list[int] = []
+    old: dict[int, Entry] = {}
+    with obj.lock:
+        obj.take_turn(seqno)
+        if pages is not None:
+            obj.await_written(pages)
+            old = {page: entry for page in pages if (entry := obj.map.entry(page)) is not None}
+            wanted = [page for page in pages if not (only_new and page in old)]
+            obj.begin_write(pages)
+        obj.pass_turn()
+    if pages is None:
+        return pager.refuse(message, f"{len(message.data)} bytes written at {message.offset} of {obj!r}")
+    new = write_pages(pager.store, obj, wanted, old, memoryview(message.data), pages.start)
+    lost = sum(entry.lost for entry in new.values())
+    with obj.lock:
+        for page, entry in new.items():
+            obj.map.store(page, entry)
+        obj.size = max(obj.size, message.offset + len(message.data))
+        obj.pageouts += len(new) - lost
+        obj.errors += lost
+        obj.end_write(pages)
+    message.control.drop()
+    if lost:
+        pager.report(f"{lost} pages of {obj!r} could not be written: they are lost, and reading them is an error")
+    return None
+
+
+def no_senders(pager: DefaultPager, obj: MemoryObject, seqno: int, message: NoSenders) -> None:
+    """Nobody can ask for the object any more: its slots are free again.
+
+    Mach's pager panics if the object was not terminated before; here that is how a client's death looks.
+    """
+    with obj.lock:
+        obj.take_turn(seqno)
+        obj.await_quiet()
+        obj.dead = True
+        slots = obj.map.remove_all()
+        control, obj.control = obj.control, None
+        name, obj.name = obj.name, None
+        obj.pass_turn()
+    for partition, slot in slots:
+        pager.store.partition(partition).free_slot(slot)
+    pager.forget(obj)
+    for right in (control, name, obj.receive):
+        if right is not None:
+            right.drop()
+
+
+def unexpected(pager: DefaultPager, obj: MemoryObject, seqno: int, message: Message) -> None:
+    """A message that has no business at a memory object of ours."""
+    with obj.lock:
+        obj.take_turn(seqno)
+        obj.pass_turn()
+    pager.refuse(message, f"{type(message).__name__} is sent to {obj!r}")
+
+
+def _reply(control: SendRight, message: Message) -> None:
+    try:
+        control.send(message, always=True)
+    except DeadPort:
+        pass  # the kernel has gone: it needs no answer
+
+
+Handler = Callable[["DefaultPager", MemoryObject, int, Any], None]
+HANDLERS: dict[type[Message], Handler] = {
+    MemoryObjectInit: memory_object_init,
+    MemoryObjectTerminate: memory_object_terminate,
+    MemoryObjectDataRequest: memory_object_data_request,
+    MemoryObjectDataWrite: memory_object_data_write,
+    MemoryObjectDataInitialize: memory_object_data_initialize,
+    NoSenders: no_senders,
+}
+
+__all__ = ["HANDLERS", "drop_rights", "unexpected"]

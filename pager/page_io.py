@@ -1,0 +1,214 @@
+"""Moving pages of an object between memory and backing store, checked and with every failure kept to its page.
+
+Interface:
+    read_pages(store, object, pages)            -> a list of Piece, in order, covering the pages
+    write_pages(store, object, pages, data)     -> how many pages could not be written
+    Piece    first page, count, and either data, or why there is none: Absent, Failed
+
+Rules:
+    - A page comes back exactly as it was last written, or as Failed (P2): each is checked against its digest.
+    - A page is overwritten in place; pages that have no slot get slots in a row, so that one device operation does.
+    - What fails in a row is tried again page by page, so that a bad block costs one page (P3); a block that cannot be
+      written is retired and the page goes to another.
+    - A page whose write failed for good is lost, and says so: its older content is not given out as if it were new.
+
+Invariants:
+    1. The object's lock is taken twice per call at the most, and never held across a device operation (the paper
+       counts four lock pairs per page read after tuning, §7.2; here it is two).
+
+Not here: whose turn it is (memory_object.py); replies (handlers.py).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pager.backing_store import BackingStore
+from pager.integrity import page_digest
+from pager.memory_object import MemoryObject
+from pager.page_map import Entry, lost_entry
+from pager.partition import BackingStoreError, NoPagingSpace
+
+WRITE_TRIES = 4  # how many blocks may turn out bad before a page is given up
+READ_TRIES = 8  # how often a page may be overwritten while it is read
+
+
+class Missing(enum.Enum):
+    """Why there is no data."""
+
+    ABSENT = "never written"
+    FAILED = "lost or unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A row of pages with one fate."""
+
+    page: int
+    count: int
+    content: memoryview | Missing
+
+
+# -- in ----------------------------------------------------------------------------------------------------------------
+
+
+def read_pages(store: BackingStore, obj: MemoryObject, pages: range, entries: list[Entry | None]) -> list[Piece]:
+    """The content of `pages`, whose map entries were `entries` when it was their turn.
+
+    The caller has called begin_read, and calls end_read.
+    """
+    pieces: list[Piece] = []
+    for first, row in _rows(pages, entries):
+        head = row[0]
+        if head is None:
+            pieces.append(Piece(first, len(row), Missing.ABSENT))
+        elif head.lost:
+            pieces.append(Piece(first, len(row), Missing.FAILED))
+        else:
+            pieces.extend(_read_row(store, obj, first, [entry for entry in row if entry is not None]))
+    return pieces
+
+
+def _read_row(store: BackingStore, obj: MemoryObject, first: int, row: list[Entry]) -> list[Piece]:
+    """Pages whose slots lie in a row: one operation if all is well, page by page if not."""
+    size = store.page_size
+    try:
+        data = memoryview(store.partition(row[0].partition).read(row[0].slot, len(row)))
+    except BackingStoreError:
+        if len(row) == 1:
+            return [Piece(first, 1, Missing.FAILED)]
+        return [piece for at, entry in enumerate(row) for piece in _read_row(store, obj, first + at, [entry])]
+    good = [
+        page_digest(obj.object_id, first + at, entry.generation, data[at * size : (at + 1) * size]) == entry.digest
+        for at, entry in enumerate(row)
+    ]
+    if all(good):
+        return [Piece(first, len(row), data)]
+    return [
+        Piece(first + at, 1, data[at * size : (at + 1) * size]) if good[at] else _reread(store, obj, first + at, entry)
+        for at, entry in enumerate(row)
+    ]
+
+
+def _reread(store: BackingStore, obj: MemoryObject, page: int, entry: Entry) -> Piece:
+    """A page that failed its check: wrong, unless a later message has overwritten it meanwhile; then read that."""
+    for _ in range(READ_TRIES):
+        with obj.lock:
+            obj.await_written(range(page, page + 1))
+            now = obj.map.entry(page)
+        if now is None or now.lost or now == entry:
+            break
+        entry = now
+        try:
+            data = memoryview(store.partition(entry.partition).read(entry.slot, 1))
+        except BackingStoreError:
+            break
+        if page_digest(obj.object_id, page, entry.generation, data) == entry.digest:
+            return Piece(page, 1, data)
+    return Piece(page, 1, Missing.FAILED)
+
+
+def _rows(pages: range, entries: list[Entry | None]) -> Iterator[tuple[int, list[Entry | None]]]:
+    """Cut the pages into rows that one operation, or one reply, can serve."""
+    start = 0
+    for at in range(1, len(entries) + 1):
+        if at == len(entries) or not _adjoin(entries[at - 1], entries[at]):
+            yield pages[start], entries[start:at]
+            start = at
+
+
+def _adjoin(one: Entry | None, other: Entry | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    if one.lost or other.lost:
+        return one.lost and other.lost
+    return one.partition == other.partition and one.slot + 1 == other.slot
+
+
+# -- out ---------------------------------------------------------------------------------------------------------------
+
+
+def write_pages(
+    store: BackingStore, obj: MemoryObject, pages: Iterable[int], old: dict[int, Entry], data: memoryview, base: int
+) -> dict[int, Entry]:
+    """Write `pages`; page p's content is `data` at (p - base) pages.  `old`: their entries when it was their turn.
+
+    Returns the new entries, to be stored in the map by the caller, who has called begin_write and calls end_write.
+    A page that could not be written has a lost entry.
+    """
+    size = store.page_size
+    new: dict[int, Entry] = {}
+    homeless: list[int] = []
+    for page in pages:
+        before = old.get(page)
+        generation = before.next_generation() if before is not None else 0
+        content = data[(page - base) * size : (page - base + 1) * size]
+        digest = page_digest(obj.object_id, page, generation, content)
+        if before is None or before.lost:
+            homeless.append(page)
+            new[page] = Entry(0, 0, generation, digest, lost=True)
+        else:
+            new[page] = Entry(before.partition, before.slot, generation, digest)
+    _give_slots(store, homeless, new)
+    placed = [page for page in new if not new[page].lost]
+    for row in _write_rows(placed, new):
+        _write_row(store, row, new, data, base)
+    return new
+
+
+def _give_slots(store: BackingStore, homeless: list[int], new: dict[int, Entry]) -> None:
+    """Find slots, in rows as long as can be; when there are none left the rest of the pages is lost (P4)."""
+    at = 0
+    while at < len(homeless):
+        try:
+            partition, first, given = store.allocate(len(homeless) - at)
+        except NoPagingSpace:
+            for page in homeless[at:]:
+                new[page] = lost_entry(new[page].generation)
+            return
+        for slot, page in enumerate(homeless[at : at + given], first):
+            new[page] = Entry(partition, slot, new[page].generation, new[page].digest)
+        at += given
+
+
+def _write_rows(pages: list[int], new: dict[int, Entry]) -> Iterator[list[int]]:
+    row: list[int] = []
+    for page in sorted(pages):
+        if row and not (page == row[-1] + 1 and _adjoin(new[row[-1]], new[page])):
+            yield row
+            row = []
+        row.append(page)
+    if row:
+        yield row
+
+
+def _write_row(store: BackingStore, row: list[int], new: dict[int, Entry], data: memoryview, base: int) -> None:
+    """Write adjoining pages to adjoining slots; on failure each page by itself."""
+    size = store.page_size
+    head = new[row[0]]
+    try:
+        store.partition(head.partition).write(
+            head.slot, data[(row[0] - base) * size : (row[0] - base + len(row)) * size]
+        )
+    except BackingStoreError:
+        for page in row:
+            new[page] = _write_one(store, new[page], data[(page - base) * size : (page - base + 1) * size])
+
+
+def _write_one(store: BackingStore, entry: Entry, content: memoryview) -> Entry:
+    """Write a page somewhere: its slot, or, as long as blocks turn out to be bad, another."""
+    for _ in range(WRITE_TRIES):
+        try:
+            store.partition(entry.partition).write(entry.slot, content)
+            return entry
+        except BackingStoreError:
+            store.partition(entry.partition).retire(entry.slot)
+        try:
+            partition, slot, _ = store.allocate(1)
+        except NoPagingSpace:
+            return lost_entry(entry.generation)
+        entry = Entry(partition, slot, entry.generation, entry.digest)
+    store.partition(entry.partition).free_slot(entry.slot)
+    return lost_entry(entry.generation)

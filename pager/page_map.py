@@ -1,0 +1,145 @@
+"""The page map of one memory object: which slot holds each page, in which generation, with which digest.
+
+Interface:
+    PageMap().entry(page) -> Entry | None
+             .store(page, entry)
+             .remove_all() -> the slots that it named
+             .pages(first) -> (page, Entry) in order     len(): pages on backing store
+    Entry    partition, slot, generation, digest; lost: the page cannot be had (its last write failed)
+
+Two levels, as in Mach, the second made at the first write to its 256 pages: 8 bytes a page and 32 of digest.
+
+Invariants:
+    1. A page has at most one slot; two pages never share one (PagingPartition hands each out once).
+    2. A second-level block exists only if one of its pages has been stored; the first level never shrinks while pages
+       are in it (Mach's could, under two growing threads: reference weakness "extend shrinks the table").
+    3. len(self) is the number of entries that hold a slot.
+
+Not here: locks (the memory object's guards it); devices; what a slot is.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pager.integrity import DIGEST_BYTES
+
+LEAF_PAGES = 256
+PARTITION_BITS = 8
+SLOT_BITS = 32
+GENERATION_BITS = 22
+_LOST = 1 << 63
+_PRESENT = 1 << 62
+_NO_DIGEST = bytes(DIGEST_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known of one page.  A lost page has no slot, and its generation goes on counting."""
+
+    partition: int
+    slot: int
+    generation: int
+    digest: bytes
+    lost: bool = False
+
+    def next_generation(self) -> int:
+        return (self.generation + 1) % (1 << GENERATION_BITS)
+
+
+class _Leaf:
+    """Entries of LEAF_PAGES pages, packed: lost, present, generation, partition, slot."""
+
+    __slots__ = ("digests", "words")
+
+    def __init__(self) -> None:
+        self.words = array("Q", bytes(8 * LEAF_PAGES))
+        self.digests = bytearray(DIGEST_BYTES * LEAF_PAGES)
+
+
+class PageMap:
+    """See the head of the module."""
+
+    __slots__ = ("_leaves", "_stored")
+
+    def __init__(self) -> None:
+        self._leaves: dict[int, _Leaf] = {}
+        self._stored = 0
+
+    def __len__(self) -> int:
+        return self._stored
+
+    def entry(self, page: int) -> Entry | None:
+        """The entry of `page`, None if it has never been written."""
+        leaf = self._leaves.get(page // LEAF_PAGES)
+        if leaf is None:
+            return None
+        return self._unpack(leaf, page % LEAF_PAGES)
+
+    def store(self, page: int, entry: Entry) -> None:
+        leaf = self._leaves.get(page // LEAF_PAGES)
+        if leaf is None:
+            leaf = self._leaves[page // LEAF_PAGES] = _Leaf()
+        at = page % LEAF_PAGES
+        self._stored += (not entry.lost) - self._holds_slot(leaf.words[at])
+        leaf.words[at] = (
+            _PRESENT
+            | (_LOST if entry.lost else 0)
+            | entry.generation << (PARTITION_BITS + SLOT_BITS)
+            | entry.partition << SLOT_BITS
+            | entry.slot
+        )
+        leaf.digests[at * DIGEST_BYTES : (at + 1) * DIGEST_BYTES] = entry.digest
+
+    def remove_all(self) -> list[tuple[int, int]]:
+        """Forget everything.  Returns the (partition, slot) pairs that were held."""
+        held = [(entry.partition, entry.slot) for _, entry in self.pages(0) if not entry.lost]
+        self._leaves.clear()
+        self._stored = 0
+        return held
+
+    def pages(self, first: int) -> Iterator[tuple[int, Entry]]:
+        """The pages from `first` on that have been written, in order."""
+        for number in sorted(self._leaves):
+            if number < first // LEAF_PAGES:
+                continue
+            leaf = self._leaves[number]
+            start = max(first - number * LEAF_PAGES, 0)
+            for at in range(start, LEAF_PAGES):
+                entry = self._unpack(leaf, at)
+                if entry is not None:
+                    yield number * LEAF_PAGES + at, entry
+
+    def last_page(self) -> int:
+        """The highest page that has been written, -1 if none."""
+        return max((page for page, _ in self.pages(LEAF_PAGES * max(self._leaves, default=0))), default=-1)
+
+    def check(self) -> None:
+        """INV-1 within the object, and INV-3."""
+        slots = [(entry.partition, entry.slot) for _, entry in self.pages(0) if not entry.lost]
+        assert len(slots) == len(set(slots)), "INV-1: two pages share a slot"
+        assert len(slots) == self._stored, "INV-3"
+
+    @staticmethod
+    def _holds_slot(word: int) -> bool:
+        return bool(word & _PRESENT) and not word & _LOST
+
+    @staticmethod
+    def _unpack(leaf: _Leaf, at: int) -> Entry | None:
+        word = leaf.words[at]
+        if not word & _PRESENT:
+            return None
+        return Entry(
+            partition=word >> SLOT_BITS & (1 << PARTITION_BITS) - 1,
+            slot=word & (1 << SLOT_BITS) - 1,
+            generation=word >> (PARTITION_BITS + SLOT_BITS) & (1 << GENERATION_BITS) - 1,
+            digest=bytes(leaf.digests[at * DIGEST_BYTES : (at + 1) * DIGEST_BYTES]),
+            lost=bool(word & _LOST),
+        )
+
+
+def lost_entry(generation: int) -> Entry:
+    """The entry of a page whose last write failed: neither the new content nor any older one will be given out."""
+    return Entry(0, 0, generation, _NO_DIGEST, lost=True)
