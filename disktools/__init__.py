@@ -1,1 +1,1 @@
-""""""
+"""The tools that make disks: the only code that allocates on one."""
