@@ -15,7 +15,9 @@ Not here: path rules (lookup), layouts, what a pager does with a block list.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 from bootfs import geometry, lookup
 from bootfs.blocklist import BlockList, Hole, Run, make_block_list
@@ -102,11 +104,11 @@ class FileSystem:
         """The inode of a path from the root; of the link itself if `follow` is false and the last name is one."""
         return lookup.resolve(self, path, follow)
 
-    def walk(self) -> Iterator[tuple[bytes, Inode]]:
-        """Every path, "/" first, each directory's names in order of their bytes; each directory entered once."""
+    def walk(self, top: bytes = b"/") -> Iterator[tuple[bytes, Inode]]:
+        """Every path from `top`, which is first; each directory's names in order of their bytes; each entered once."""
         seen: set[int] = set()
         entered: set[int] = set()
-        waiting: list[tuple[bytes, Inode]] = [(b"/", self.root())]
+        waiting: list[tuple[bytes, Inode]] = [(b"/" + top.strip(b"/"), self.lookup(top, follow=False))]
         while waiting:
             path, inode = waiting.pop()
             yield path, inode
@@ -196,6 +198,42 @@ class FileSystem:
                 f"{length} bytes at {offset} are not within its {inode.size} bytes{hint}",
                 str(inode),
             )
+
+    def blocks(self, inode: Inode) -> dict[str, Any]:
+        """What the command `bootfs blocks` shows: size, runs of whole blocks, holes, and the bytes of the tail."""
+        if inode.kind == "other":
+            raise FileSystemError(
+                FsCode.FS_INVALID_PARAMETER, "has no contents here: a device, socket or FIFO", str(inode)
+            )
+        whole = geometry.lblktosize(self.superblock, geometry.lblkno(self.superblock, inode.size))
+        runs: list[dict[str, int]] = []
+        holes: list[dict[str, int]] = []
+        for run in self.runs(inode):
+            if isinstance(run, Hole):
+                holes.append(dataclasses.asdict(run))
+            elif run.file_offset < whole:
+                runs.append(dataclasses.asdict(run) | {"length": min(run.length, whole - run.file_offset)})
+        return {"size": inode.size, "runs": runs, "holes": holes, "tail": inode.size - whole}
+
+    def info(self) -> dict[str, Any]:
+        """What the command `bootfs info` shows: the keys are a contract."""
+        fs = self.superblock
+        return {
+            "format": fs.format,
+            "byte_order": fs.byte_order,
+            "offset": self.offset,
+            "block_size": fs.fs_bsize,
+            "fragment_size": fs.fs_fsize,
+            "fragments": fs.fs_size,
+            "cylinder_groups": fs.fs_ncg,
+            "inodes": fs.fs_ncg * fs.fs_ipg,
+            "free_blocks": fs.cs_nbfree,
+            "free_fragments": fs.cs_nffree,
+            "free_inodes": fs.cs_nifree,
+            # 4.2 and 4.3BSD have the byte but never set it; fsck decides by looking.
+            "clean": bool(fs.fs_clean & 1) if fs.format == "ufs1" else None,
+            "last_mounted": lookup.shown(fs.fs_fsmnt),
+        }
 
     def block_list(self, inode: Inode) -> BlockList:
         if inode.kind != "file":
