@@ -118,9 +118,10 @@ def main(context: click.Context, /, force: bool, as_json: bool, path: str, pagin
         given = [name for option, name in NEW_DISK_ONLY.items() if _given(context, option)]
         plan = _run(request, force, given)
     except (Refusal, FileSystemError) as error:
-        _fail(f"{options['image']}: {error}" if options["image"] not in str(error) else str(error))
+        about = "" if str(error).startswith(options["image"]) else f"{options['image']}: "
+        _fail(f"{about}{error}")
     except OSError as error:
-        _fail(f"{error.filename or options['image']}: {error.strerror}")
+        _fail(f"{options['image']}: {error.strerror}")
     facts: dict[str, Any] = {"image": request.image, "dry_run": request.dry_run, "offset": request.offset}
     facts |= plan.facts()
     for run in facts["runs"]:
