@@ -1,0 +1,164 @@
+"""The machine: all parts of the kernel put together, and the calls that need the privileged host port (paper §5.1).
+
+Interface:
+    Host(runtime, ipc, memory_bytes, page_size=4096, ...)   a machine, not yet paging; MachError if it is too small
+        .start()                                            forks the pageout daemon
+        .host_priv                                          a send right to the privileged host port
+        .vm_set_default_memory_manager(host_priv, new) -> the old one
+        .thread_wire(host_priv, thread, wired)
+        .task_create(name) -> Task
+        .vm_statistics() -> dict
+        .check()
+        .processor .resident .objects .pagers .vm_fault .pageout .manager .tasks
+
+Not here: who pages for it, on which runtime, and over which carrier: a composition root decides (kernel/machsim.py).
+"""
+
+from __future__ import annotations
+
+import itertools
+
+from kernel.default_manager import DefaultManager
+from kernel.memory_object import MemoryObjects
+from kernel.pageout import PageoutDaemon
+from kernel.processor import Processor
+from kernel.resident import ResidentPages, inactive_target
+from kernel.task import Task
+from kernel.vm_fault import VmFault
+from kernel.vm_object import VmObjects
+from mach.kern_return import KernReturn, MachError
+from mach.ports import Ipc, SendRight
+from mach.threads import Runtime, Thread
+
+MINIMUM_PAGES = 64  # twice free_target of the smallest machine: below, pageout would chase its own reserve
+
+
+class Host:
+    """See the head of the module.
+
+    `wait_for_successor`: what needs a dead default pager waits for another, as in Mach, instead of getting an error.
+    `pageout_time_scale`: 1.0 for Mach's pauses, made for a disk of 1991; less for a pager of today in real time.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        ipc: Ipc,
+        memory_bytes: int,
+        page_size: int = 4096,
+        *,
+        wait_for_successor: bool = False,
+        pageout_time_scale: float = 1.0,
+    ) -> None:
+        frames = memory_bytes // page_size
+        if frames < MINIMUM_PAGES:
+            raise MachError(
+                KernReturn.KERN_RESOURCE_SHORTAGE,
+                f"{memory_bytes} bytes of memory are too few: a machine needs at least {MINIMUM_PAGES * page_size}",
+            )
+        self.runtime = runtime
+        self.ipc = ipc
+        self.page_size = page_size
+        self.processor = Processor(runtime)
+        self.resident = ResidentPages(self.processor, frames, page_size)
+        self.objects = VmObjects(self.processor, self.resident)
+        self.manager = DefaultManager(self.processor, ipc, wait_for_successor)
+        self.pagers = MemoryObjects(self.processor, ipc, self.resident, self.objects, self.manager)
+        self.vm_fault = VmFault(self.processor, self.resident, self.objects, self.pagers)
+        self.pageout = PageoutDaemon(
+            self.processor, self.resident, self.objects, self.pagers, self.manager, pageout_time_scale
+        )
+        self.tasks: dict[int, Task] = {}
+        self._task_numbers = itertools.count(1)
+        self._priv_port = ipc.allocate("host-priv")
+        self.host_priv = self._priv_port.make_send()
+
+    def start(self) -> None:
+        self.pageout.start()
+
+    # -- calls with the privileged host port -------------------------------------------------------------------
+
+    def vm_set_default_memory_manager(self, host_priv: SendRight | None, new: SendRight | None) -> SendRight | None:
+        """The right to the old default memory manager, which is the caller's now.  With `new`, that right becomes the
+        kernel's and the port the default memory manager; with None nothing changes.  KERN_INVALID_HOST (mach.md 4.3).
+        """
+        if not self._is_priv(host_priv):
+            raise MachError(
+                KernReturn.KERN_INVALID_HOST, "vm_set_default_memory_manager needs the privileged host port"
+            )
+        return self.manager.set(new)
+
+    def thread_wire(self, host_priv: SendRight | None, thread: Thread | None, wired: bool) -> None:
+        """Let the current thread's requests for memory always succeed, or no more.  KERN_INVALID_ARGUMENT for a host
+        port that is not privileged, no thread, or another thread than the current one (mach.md 4.2)."""
+        if not self._is_priv(host_priv) or thread is None or thread is not self.runtime.current():
+            raise MachError(KernReturn.KERN_INVALID_ARGUMENT, "thread_wire")
+        thread.vm_privilege = wired
+
+    def _is_priv(self, right: SendRight | None) -> bool:
+        """Holding a send right to that port is the only credential (mach.md 4.11)."""
+        return right is not None and right.port is self._priv_port.port
+
+    # -- tasks, figures ----------------------------------------------------------------------------------------
+
+    def task_create(self, name: str) -> Task:
+        with self.processor.lock:
+            task = Task(self, next(self._task_numbers), name)
+            self.tasks[task.task_id] = task
+            return task
+
+    def vm_statistics(self) -> dict[str, int]:
+        """Mach's vm_statistics by its names, then ours."""
+        with self.processor.lock:
+            resident, fault, pagers, pageout = self.resident, self.vm_fault.counts, self.pagers.counts, self.pageout
+            return {
+                "memory_count": resident.store.frames,
+                "free_count": resident.free_count,
+                "active_count": len(resident.active),
+                "inactive_count": len(resident.inactive),
+                "wire_count": resident.wire_count,
+                "laundry_count": resident.laundry_count,
+                "zero_fill_count": fault["zero_fills"],
+                "reactivations": pageout.counts["reactivations"],
+                "pageins": pagers["pageins"],
+                "pageouts": pageout.counts["pageouts"],
+                "faults": fault["faults"],
+                "cow_faults": fault["cow_faults"],
+                "memory_errors": fault["memory_errors"],
+                "clean_pages_freed": pageout.counts["clean_pages_freed"],
+                "pageout_pauses": pageout.counts["pauses"],
+                "pageout_burst_wait": pageout.flow.burst_wait,
+                "data_requests": pagers["data_request"],
+                "data_unavailable": pagers["data_unavailable"],
+                "data_errors": pagers["data_error"],
+                "pages_lost_by_pager": pagers["pages_lost_by_pager"],
+                "replies_refused": pagers["replies_refused"],
+                "messages_ignored": pagers["messages_ignored"],
+                "pagers_created": pagers["memory_object_create"],
+                "pagers_died": pagers["pagers_died"],
+                "free_reserved": resident.thresholds.reserved,
+                "free_min": resident.thresholds.free_min,
+                "free_target": resident.thresholds.free_target,
+                "inactive_target": inactive_target(len(resident.active), len(resident.inactive)),
+                "free_low": resident.free_low,
+                "free_wanted": resident.free_wanted,
+                "objects": len(self.objects.by_id),
+                "tasks": len(self.tasks),
+            }
+
+    def check(self) -> None:
+        """The invariants of every part, with no thread in the kernel."""
+        with self.processor.lock:
+            self.resident.check(self.objects.by_id.values())
+            self.objects.check()
+            references: dict[int, int] = {}
+            for task in self.tasks.values():
+                task.check()
+                for entry in task.map.entries:
+                    if entry.object is not None:
+                        references[entry.object.object_id] = references.get(entry.object.object_id, 0) + 1
+            for object in self.objects.by_id.values():
+                if object.shadow is not None:
+                    references[object.shadow.object_id] = references.get(object.shadow.object_id, 0) + 1
+            for number, count in references.items():
+                assert self.objects.by_id[number].references == count, f"object {number}: references do not add up"

@@ -1,0 +1,76 @@
+"""The one simulated processor: the kernel mutex, and events that threads in the kernel sleep on.
+
+Interface:
+    Processor(runtime)
+        .lock             the kernel mutex: `with processor.lock:` is being in the kernel
+        .unlocked         `with processor.unlocked:` leaves the kernel for the length of a message send
+        .wait(event, why) assert_wait + thread_block: sleep, out of the kernel, until wakeup(event)
+        .wakeup(event)    thread_wakeup: all who sleep on the event
+        .condition(name)  a condition of the kernel mutex, for the few events that are waited for with a timeout
+
+The machine is a uniprocessor whose kernel is not preemptible, as the one that the paper measured (§7.2): between two
+waits the kernel is one thread's alone, so nothing inside it needs a lock of its own.
+
+Invariants:
+    1. No message is sent while the mutex is held: a message to a kobject port runs in its sender's context, and one
+       over a socket may block.  paging_in_progress and busy pages guard the objects meanwhile, as in Mach.
+    2. Whoever has slept must look again: what was awaited may have gone since.
+
+Not here: what the events mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+from mach.threads import Condition, LockRank, Mutex, Runtime
+
+
+class KernelPanic(Exception):
+    """The machine stops: what Mach would call panic() for.  The text says which rule was broken."""
+
+
+class Unlocked(AbstractContextManager[None]):
+    """Out of the kernel and back in: the inverse of `with lock:`."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self, lock: Mutex) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        self._lock.__exit__(None, None, None)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._lock.__enter__()
+
+
+class Processor:
+    """See the head of the module."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.lock = runtime.mutex("kernel", LockRank.KERNEL)
+        self.unlocked = Unlocked(self.lock)
+        self._sleepers: dict[Hashable, Condition] = {}  # events that somebody sleeps on
+        self._spare: list[Condition] = []
+
+    def condition(self, name: str) -> Condition:
+        return self.runtime.condition(self.lock, name)
+
+    def wait(self, event: Hashable, why: str | Callable[[], str]) -> None:
+        """Sleep until wakeup(event).  The mutex is released meanwhile; `why` is told in a deadlock report."""
+        condition = self._sleepers.get(event)
+        if condition is None:
+            condition = self._spare.pop() if self._spare else self.condition("kernel event")
+            self._sleepers[event] = condition
+        condition.wait(why)
+
+    def wakeup(self, event: Hashable) -> None:
+        """Wake all who sleep on `event`; nothing if nobody does."""
+        condition = self._sleepers.pop(event, None)
+        if condition is not None:
+            condition.broadcast()
+            self._spare.append(condition)
