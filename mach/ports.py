@@ -67,23 +67,6 @@ class _Queue:
 class Port:
     """A port itself.  Only this module and carriers touch it; all else holds rights."""
 
-    __slots__ = (
-        "dead",
-        "ipc",
-        "kobject",
-        "limit",
-        "make_sends",
-        "name",
-        "notify",
-        "payload",
-        "queue",
-        "queued",
-        "send_rights",
-        "seqno",
-        "space",
-        "watchers",
-    )
-
     def __init__(self, ipc: Ipc, name: str, payload: Any, kobject: KObject | None, limit: int) -> None:
         self.ipc = ipc
         self.name = name

@@ -23,6 +23,7 @@ import errno
 import os
 import select
 import socket
+import stat
 import struct
 from collections.abc import Callable
 
@@ -81,6 +82,8 @@ class Network:
 
     @staticmethod
     def _remove_stale(path: str) -> None:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):  # connecting to a plain file is "refused", too
+            raise SocketInUse(f"{path} is there already and is no socket; remove it or choose another path")
         probe = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             probe.connect(path)
@@ -89,7 +92,7 @@ class Network:
             return
         except OSError:
             raise SocketInUse(
-                f"{path} is there already and is no socket of ours; remove it or choose another"
+                f"{path} is there already and is no socket of ours; remove it or choose another path"
             ) from None
         finally:
             probe.close()
