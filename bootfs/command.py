@@ -7,6 +7,7 @@ Not here: any knowledge of the format. All but click is imported when a command 
 from __future__ import annotations
 
 import errno
+import io
 import json
 import re
 import stat as modes
@@ -36,6 +37,10 @@ class _Commands(click.Group):
     """A group whose commands fail with one line, whatever fails."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # Names that are not UTF-8 go out as the bytes that they are.
+                stream.reconfigure(errors="surrogateescape")
         try:
             return super().invoke(ctx)
         except FileSystemError as error:
@@ -282,8 +287,5 @@ def _line(file_system: FileSystem, name: bytes, inode: Inode, width: int) -> str
 
 
 def main() -> None:
-    """The entry point. Names that are not UTF-8 go out as the bytes that they are."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="surrogateescape")
+    """The entry point."""
     cli()
