@@ -35,7 +35,7 @@ from mach.memory_object import (
 )
 from mach.message import Message
 from mach.notify import NoSenders
-from mach.ports import DeadPort, SendRight, drop_rights
+from mach.ports import DeadPort, SendRight
 from pager.memory_object import MemoryObject
 from pager.page_io import Missing, Piece, read_pages, write_pages
 from pager.page_map import Entry
@@ -95,13 +95,14 @@ def memory_object_data_request(
     if pages is None:
         return pager.refuse(message, f"data_request for {message.length} bytes at {message.offset} of {obj!r}")
     pieces = read_pages(pager.store, obj, pages, entries)
-    with obj.lock:
+    for piece in pieces:
+        _reply(message.control, _answer(piece, pager.page_size))
+    message.control.drop()
+    with obj.lock:  # only now: terminate waits until the answers are sent
         obj.end_read()
         obj.pageins += sum(piece.count for piece in pieces if not isinstance(piece.content, Missing))
         obj.errors += sum(piece.count for piece in pieces if piece.content is Missing.FAILED)
-    for piece in pieces:
-        _reply(message.control, _answer(piece, pager.page_size))
-    return message.control.drop()
+    return None
 
 
 def _answer(piece: Piece, page_size: int) -> Message:
@@ -209,5 +210,3 @@ HANDLERS: dict[type[Message], Handler] = {
     MemoryObjectDataInitialize: memory_object_data_initialize,
     NoSenders: no_senders,
 }
-
-__all__ = ["HANDLERS", "drop_rights", "unexpected"]
