@@ -36,8 +36,14 @@ def client(runtime: SimulatedRuntime, ipc: Ipc, pager: DefaultPager, seed: int, 
             case _:
                 verify(obj, model, pages, faults)
     verify(obj, model, range(PAGES), faults)
-    if chance.random() < 0.7:
-        obj.terminate()
+    match chance.randrange(3):
+        case 0:
+            obj.terminate()
+        case 1:  # it dies in the middle of things: no terminate, only dead rights
+            obj.write(0, b"".join(pattern(seed, at) for at in range(8)))
+            obj.request(0, 8)
+            obj.control.destroy()
+            obj.memory_object.drop()
 
 
 def verify(obj: KernelSide, model: dict[int, bytes], pages: range, faults: bool) -> None:
