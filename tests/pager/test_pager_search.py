@@ -40,8 +40,8 @@ def client(runtime: SimulatedRuntime, ipc: Ipc, pager: DefaultPager, seed: int, 
         case 0:
             obj.terminate()
         case 1:  # it dies in the middle of things: no terminate, only dead rights
-            obj.write(0, b"".join(pattern(seed, at) for at in range(8)))
             obj.request(0, 8)
+            obj.write(0, b"".join(pattern(seed, at) for at in range(8)))
             obj.control.destroy()
             obj.memory_object.drop()
 
