@@ -97,9 +97,10 @@ class _Walk:
 
     def __init__(self, device: BlockDevice, fs: Superblock, inode: Inode, first: int, end: int) -> None:
         self.device, self.fs, self.inode, self.first, self.end = device, fs, inode, first, end
-        self.unpack = record(pointer(fs.byte_order)).array(fs.fs_nindir).unpack
-        # Invariant 2: no honest map has more blocks, pointers' own included, than the disk.
-        self.budget = geometry.fragstoblks(fs, fs.fs_size) + 1
+        self.pointer = record(pointer(fs.byte_order))
+        # Invariant 2: no honest map has more blocks, those of pointers included, than the disk. fs_size may claim any
+        # number of them, the device cannot.
+        self.budget = min(geometry.fragstoblks(fs, fs.fs_size), geometry.lblkno(fs, device.size)) + 1
 
     def spend(self, blocks: int) -> None:
         self.budget -= blocks
@@ -125,13 +126,16 @@ class _Walk:
             return
         check_data(self.fs, fragment, self.fs.fs_frag, f"{self.inode}, indirect block at block {base}")
         self.spend(1)
-        pointers = self.unpack(self.device.read(geometry.fsbtobyte(self.fs, fragment), self.fs.fs_bsize))
         below = span // self.fs.fs_nindir
+        low, high = (first - base) // below, (end - 1 - base) // below + 1  # only the pointers asked for are read
+        place = geometry.fsbtobyte(self.fs, fragment) + low * self.pointer.size
+        data = self.device.read(place, (high - low) * self.pointer.size)
+        pointers = self.pointer.array(high - low).unpack(data)
         if below == 1:
-            yield from self.leaf(pointers, base)
+            yield from self.leaf(pointers, base + low)
             return
-        for index in range((first - base) // below, (end - 1 - base) // below + 1):
-            yield from self.indirect(pointers[index], base + index * below, below)
+        for index, further in enumerate(pointers, low):
+            yield from self.indirect(further, base + index * below, below)
 
     def leaf(self, pointers: tuple[int, ...], base: int) -> Iterator[Extent]:
         """The extents among `pointers`, the first of which is for block `base`."""

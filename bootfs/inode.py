@@ -13,13 +13,14 @@ from __future__ import annotations
 import dataclasses
 import stat
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from bootfs import geometry
 from bootfs.device import BlockDevice
 from bootfs.errors import FileSystemError, FsCode
-from bootfs.layout import IC_FASTLINK, MAXSYMLINKLEN, ROOTINO, dinode
-from bootfs.layout_format import record
+from bootfs.layout import IC_FASTLINK, MAXSYMLINKLEN, NDADDR, NIADDR, ROOTINO, ByteOrder, dinode
+from bootfs.layout_format import Record, record
 from bootfs.superblock import Superblock
 
 Kind = Literal["file", "dir", "link", "other"]
@@ -76,49 +77,53 @@ def read_inode(device: BlockDevice, fs: Superblock, ino: int) -> Inode:
     fragment = geometry.ino_to_fsba(fs, ino)
     if fragment + fs.fs_frag > fs.fs_size:
         raise FileSystemError(FsCode.FS_INVALID_FS, f"its block {fragment} is beyond fs_size = {fs.fs_size}", place)
-    layout = record(dinode(fs.byte_order))
-    offset = geometry.fsbtobyte(fs, fragment) + geometry.ino_to_fsbo(fs, ino) * layout.size
-    raw = device.read(offset, layout.size)
-    values = layout.unpack(raw)
+    layout, at = _dinode(fs.byte_order)
+    raw = device.read(geometry.fsbtobyte(fs, fragment) + geometry.ino_to_fsbo(fs, ino) * layout.size, layout.size)
+    values = layout.struct.unpack(raw)
     # The 4.2/4.3BSD kernels use only the low word of the size (i_size, ic_size.val[0] on a VAX); so does Mach.
-    size = values["di_size"] & 0xFFFFFFFF if fs.tables == "4.3" else values["di_size"]
+    size = values[at["di_size"]] & 0xFFFFFFFF if fs.tables == "4.3" else values[at["di_size"]]
     if size > fs.maxfilesize:
         raise FileSystemError(FsCode.FS_INVALID_FS, f"size {size} is beyond the triple indirect block", place)
-    pointers_at = layout.offset_of("di_db")
     wide_ids = fs.format == "ufs1"
     inode = Inode(
         ino=ino,
-        mode=values["di_mode"],
-        nlink=values["di_nlink"],
-        uid=values["di_uid" if wide_ids else "di_ouid"],
-        gid=values["di_gid" if wide_ids else "di_ogid"],
+        mode=values[at["di_mode"]],
+        nlink=values[at["di_nlink"]],
+        uid=values[at["di_uid" if wide_ids else "di_ouid"]],
+        gid=values[at["di_gid" if wide_ids else "di_ogid"]],
         size=size,
-        atime=values["di_atime"],
-        mtime=values["di_mtime"],
-        ctime=values["di_ctime"],
-        flags=values["di_flags"],
-        blocks=values["di_blocks"],
-        generation=values["di_gen"],
-        pointers=values["di_db"] + values["di_ib"],
+        atime=values[at["di_atime"]],
+        mtime=values[at["di_mtime"]],
+        ctime=values[at["di_ctime"]],
+        flags=values[at["di_flags"]],
+        blocks=values[at["di_blocks"]],
+        generation=values[at["di_gen"]],
+        pointers=values[at["di_db"] : at["di_db"] + NDADDR + NIADDR],
         text=None,
     )
-    return _with_text(fs, inode, raw[pointers_at : pointers_at + MAXSYMLINKLEN])
+    return inode if inode.kind != "link" else _with_text(fs, inode, raw)
 
 
-def _with_text(fs: Superblock, inode: Inode, pointer_bytes: bytes) -> Inode:
-    """The inode with its link text, if its format keeps it there: 4.4 by size, the older ones by a flag.
+@cache
+def _dinode(order: ByteOrder) -> tuple[Record, dict[str, int]]:
+    """The dinode as a flat tuple, and where each field is in it: inodes are read by the thousand."""
+    layout = record(dinode(order))
+    return layout, {field.name: layout.index_of(field.name) for field in layout.fields}
+
+
+def _with_text(fs: Superblock, inode: Inode, raw: bytes) -> Inode:
+    """The link with its text, if its format keeps it there: 4.4 by size, the older ones by a flag.
 
     In 4.3BSD of June 1986 no link is kept so. The flag came after it and is also SunOS's; in 4.4 the same bit of
     di_flags means "do not dump" (Mach: disk_inode.h; Mach4: ffs_file_io.c).
     """
-    if inode.kind != "link":
-        return inode
     if fs.format == "ufs1":
         inside = inode.size < fs.fs_maxsymlinklen
     else:
         inside = bool(inode.flags & IC_FASTLINK)
     if not inside:
         return inode
-    if inode.size > len(pointer_bytes):
+    if inode.size > MAXSYMLINKLEN:
         raise FileSystemError(FsCode.FS_INVALID_FS, f"a link of {inode.size} bytes does not fit in it", str(inode))
-    return dataclasses.replace(inode, text=pointer_bytes[: inode.size])
+    begin = record(dinode(fs.byte_order)).offset_of("di_db")
+    return dataclasses.replace(inode, text=raw[begin : begin + inode.size])

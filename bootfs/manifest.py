@@ -71,7 +71,8 @@ class _Hashes:
         self.file_system = file_system
         self.name = name
         self.known: dict[int, str | None] = {}
-        self.bytes_left = file_system.superblock.fs_size * file_system.superblock.fs_fsize
+        fs = file_system.superblock
+        self.bytes_left = min(fs.fs_size * fs.fs_fsize, file_system.device.size)
         self.holes_left = MAX_HOLES
 
     def of(self, inode: Inode) -> str | None:

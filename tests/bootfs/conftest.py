@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import gzip
-from pathlib import Path
 
 import pytest
-from ffs_builder import Builder
-
-SHARED = Path(__file__).resolve().parents[3] / "shared"
+from ffs_builder import SHARED, Builder
 
 
 @pytest.fixture(params=["little-4.3", "big-4.3", "little-4.4", "big-4.4"])

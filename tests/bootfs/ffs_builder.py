@@ -6,6 +6,7 @@ It shares only the layouts with the code under test; it keeps no bitmaps (a read
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 from typing import Any
 
 from bootfs.device import MemoryDevice
@@ -13,6 +14,7 @@ from bootfs.filesystem import FileSystem
 from bootfs.layout import dinode, directory_header, pointer, superblock
 from bootfs.layout_format import record
 
+SHARED = Path(__file__).resolve().parents[3] / "shared"
 DIR, FILE, LINK, CHAR = 0o040000, 0o100000, 0o120000, 0o020000
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from conftest import SHARED
+from ffs_builder import SHARED
 
 from bootfs.blocklist import Run
 from bootfs.command import cli

@@ -150,8 +150,10 @@ def test_a_block_outside_the_data_area_is_refused(builder: Builder, fragment: in
     assert fs.device.read(0, fs.device.size) == before
 
 
-def test_an_indirect_block_that_points_to_itself_comes_to_an_end() -> None:
+@pytest.mark.parametrize("claimed", [4096, 0x7FFFFFF8])
+def test_an_indirect_block_that_points_to_itself_comes_to_an_end(claimed: int) -> None:
     builder = Builder("little", "4.4")
+    builder.fields |= {"fs_size": claimed, "fs_fpg": claimed}
     loop = builder.allocate()
     builder.image[loop * 512 : loop * 512 + 4096] = struct.pack("<I", loop) * N
     for level in range(3):
