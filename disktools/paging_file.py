@@ -166,5 +166,8 @@ def plan_in_existing(device: BlockDevice, wanted: PagingFile, time: int) -> Plan
     for name in reversed(place.missing[1:]):
         branch = Node(DIRECTORY_MODE, mtime=time, children={name: branch})
     allocator, writes = Allocator.open(device, fs), WritePlan(zeroed=False)
-    graft(device, allocator, writes, place, branch, time)
+    try:
+        graft(device, allocator, writes, place, branch, time)
+    except NoRoom as error:
+        raise NoRoom(f"{error}; nothing was changed") from error
     return Plan(fs, allocator, writes, time, wanted, file)

@@ -1,0 +1,113 @@
+"""What others say of our disks: the fsck and kernel of June 1986, and Linux's driver. A run takes some ten seconds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, SHARED
+from whole_disk import manifest_of
+
+ORACLE = SHARED / "oracles" / "bsd43"
+LINUX = SHARED / "oracles" / "linux_ufs" / "judge.py"
+DATA = Path(os.environ.get("BSD43_CACHE") or Path.home() / ".cache" / "bsd43-oracle") / "data"
+
+pytestmark = pytest.mark.judge
+
+
+@pytest.fixture(scope="module")
+def genuine() -> None:
+    """The 4.3BSD machine, prepared once."""
+    if not (ORACLE / "oracle.py").exists():
+        pytest.skip("no judges beside this tree (../shared/oracles)")
+    if not (DATA / "root43.img.gz").exists():
+        done = subprocess.run([ORACLE / "prepare.sh"], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"the 4.3BSD machine cannot be prepared here: {done.stderr.strip()[-200:]}")
+
+
+def mkpagingfile(*words: object) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "disktools.mkpagingfile", *map(str, words)],
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def judged(image: Path, *words: str) -> dict[str, Any]:
+    """The guest's manifest. fsck must be clean, and again after the genuine kernel wrote and removed files."""
+    guest = image.with_suffix(".json")
+    done = subprocess.run(
+        [sys.executable, ORACLE / "oracle.py", image, "--manifest", guest, *words], capture_output=True, text=True
+    )
+    assert done.returncode == 0, "\n".join(line for line in done.stdout.splitlines() if "PROBLEM" in line) + done.stderr
+    assert "verdict: CLEAN" in done.stdout
+    found: dict[str, Any] = json.loads(guest.read_text())
+    return found
+
+
+def same_by_name(image: Path, guest: dict[str, Any]) -> None:
+    """Every name that the guest lists, its inode and links, and every content that its tar brought out."""
+    ours = manifest_of(image)
+    compared = subprocess.run(
+        [sys.executable, ORACLE / "compare.py", image, image.with_suffix(".json")], capture_output=True, text=True
+    )
+    assert compared.returncode == 0, compared.stdout
+    contents = {one["path"]: one.get("sha256") for one in guest["files"] if one["type"] == "file"}
+    assert contents
+    for path, content in contents.items():
+        assert ours[path]["sha256"] == content, path
+
+
+def test_the_genuine_fsck_and_kernel_accept_a_new_disk(genuine: None, tmp_path: Path) -> None:
+    image = tmp_path / "d.img"
+    mkpagingfile(image, "--size", "64M", "--paging-size", "32M", "--from", ROOT / "fixtures" / "tree")
+    same_by_name(image, judged(image, "--write-test"))
+
+
+def test_the_genuine_fsck_and_kernel_accept_their_own_miniroot_with_a_paging_file(
+    genuine: None, tmp_path: Path, miniroot: bytes
+) -> None:
+    image = tmp_path / "miniroot.img"
+    image.write_bytes(miniroot)
+    mkpagingfile(image, "--paging-size", "256K")
+    same_by_name(image, judged(image, "--write-test"))
+
+
+@pytest.mark.parametrize("recipe", ["many_groups", "odd_geometry", "partial_last_group"])
+def test_the_genuine_fsck_and_kernel_accept_other_geometries(genuine: None, tmp_path: Path, recipe: str) -> None:
+    from fixtures.disks import RECIPES
+
+    image = tmp_path / f"{recipe}.img"
+    RECIPES[recipe](image)
+    same_by_name(image, judged(image, "--write-test"))
+
+
+@pytest.mark.parametrize("recipe", ["with_tree", "big_endian"])
+def test_linux_reads_the_same_tree(tmp_path: Path, recipe: str) -> None:
+    from fixtures.disks import RECIPES
+
+    if not LINUX.exists():
+        pytest.skip("no judges beside this tree (../shared/oracles)")
+    image = tmp_path / f"{recipe}.img"
+    RECIPES[recipe](image)
+    done = subprocess.run([sys.executable, LINUX, "old", image], capture_output=True, text=True)
+    if done.returncode and "Error" in done.stderr:
+        pytest.skip(f"Linux cannot be run as a judge here: {done.stderr.strip().splitlines()[-1]}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    theirs = json.loads(done.stdout)
+    ours = manifest_of(image)
+    assert set(theirs) == set(ours)
+    for path, facts in theirs.items():
+        assert {key: ours[path].get(key) for key in facts} == facts, path
+    assert (
+        hashlib.sha256(bytes(theirs["/mach_servers/paging_file"]["size"])).hexdigest()
+        == theirs["/mach_servers/paging_file"]["sha256"]
+    )
