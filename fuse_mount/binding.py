@@ -97,7 +97,7 @@ def _load(name: str) -> Any:
         raise BindingUnavailable(f"{name} is not installed: pip install {name}") from None
     except (OSError, AttributeError) as cause:
         # Both load the library when imported, and say no more than "Unable to find libfuse".
-        raise BindingUnavailable(f"libfuse is not installed: apt-get install libfuse2 ({name}: {cause})") from None
+        raise BindingUnavailable(f"libfuse is not installed: apt-get install libfuse2 ({cause})") from None
 
 
 def serve(

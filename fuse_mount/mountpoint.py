@@ -75,7 +75,7 @@ def check(path: str, replace_stale: bool) -> None:
         raise MountPointError(
             f"{path}: already mounted ({kind}); unmount it first: pagermount --unmount {shlex.quote(path)}"
             if kind.startswith("fuse")
-            else f"{path}: a {kind} file system is mounted there; choose a directory inside it"
+            else f"{path}: {kind} is mounted there; choose a directory inside it"
         )
     return None
 
@@ -111,7 +111,7 @@ def unmount(path: str, lazy: bool = False) -> None:
     if kind is None:
         raise MountPointError(f"{path}: nothing is mounted there")
     if not kind.startswith("fuse"):
-        raise MountPointError(f"{path}: a {kind} file system is mounted there, not FUSE; use umount if you mean it")
+        raise MountPointError(f"{path}: {kind} is mounted there, no FUSE; use umount if you mean it")
     reason = "no fusermount3, fusermount or umount on this machine; apt-get install fuse3"
     for command in _commands(path, lazy):
         try:

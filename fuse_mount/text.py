@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -27,18 +28,23 @@ Formats = Mapping[str, Callable[[Any], str]]
 NO_FORMATS: Formats = {}
 
 
+@functools.cache
+def _field_names(record_class: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(record_class))
+
+
 def plain(record: Any) -> Any:
     """A frozen record, or any part of one, as JSON's own kinds: bytes in hexadecimal, enumerations by their names."""
+    if type(record) is int or type(record) is str:  # nearly all: a list of pages is long
+        return record
     if dataclasses.is_dataclass(record):
-        return {field.name: plain(getattr(record, field.name)) for field in dataclasses.fields(record)}
+        return {name: plain(getattr(record, name)) for name in _field_names(record.__class__)}
     if isinstance(record, enum.Enum):
         return record.name.lower()
-    if isinstance(record, bytes | bytearray | memoryview):
-        return bytes(record).hex()
+    if isinstance(record, bytes):
+        return record.hex()
     if isinstance(record, tuple | list):
         return [plain(part) for part in record]
-    if isinstance(record, Mapping):
-        return {str(key): plain(value) for key, value in record.items()}
     return record
 
 

@@ -222,8 +222,8 @@ def numbered(numbers: Callable[[], Iterable[int]], node: Callable[[int], Node]) 
     """A directory named by the numbers that there are just now; `node(number)` checks its number itself."""
 
     def child(name: bytes) -> Node | None:
-        # Only the number's own spelling: 007 is no name of 7.
-        if not name.isdigit() or str(int(name)).encode() != name:
+        # Only the number's own spelling: 007 is no name of 7.  No number here has more than 64 bits.
+        if not name.isdigit() or len(name) > 20 or str(int(name)).encode() != name:
             return None
         return node(int(name))
 
