@@ -41,6 +41,11 @@ REFUSED = [
     *("write", "truncate", "chmod", "chown", "utimens", "setxattr", "removexattr"),
 ]
 
+HINTS = {  # what libfuse says: what to do
+    "/dev/fuse: Permission denied": "run as root, or let this user open /dev/fuse",
+    "fusermount": "mounting without root needs fusermount: apt-get install fuse3",
+}
+
 
 class Operations(Protocol):
     """A read-only file system.  Any method may raise OSError with an errno."""
@@ -152,9 +157,10 @@ class _Stderr:
             self._own = None
 
     def reason(self) -> str:
-        """What was heard, in one line."""
+        """What was heard, in one line, and what to do if we know it."""
         lines = os.pread(self._heard, 65536, 0).decode(errors="replace").splitlines()
-        return "; ".join(line.removeprefix("fuse: ").strip() for line in lines if line.strip())
+        said = "; ".join(line.removeprefix("fuse: ").strip() for line in lines if line.strip())
+        return "; ".join([said, *(hint for sign, hint in HINTS.items() if sign in said)])
 
 
 def _say(method: str, what: object) -> None:
