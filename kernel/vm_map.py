@@ -84,7 +84,8 @@ class VmMap:
 
     def deallocate(self, address: int, size: int) -> list[VmObject]:
         """Remove what is allocated within the range; holes are no error.  The caller drops a reference of each object
-        that is returned, once nothing maps its pages any more: the last reference waits for paging."""
+        that is returned, once nothing maps its pages any more: the last reference waits for paging.  Pages of an object
+        that is still referenced stay with it, as in Mach, though nobody can reach them."""
         first, last = self._clip(address, size)
         gone = self.entries[first:last]
         del self.entries[first:last], self._starts[first:last]
