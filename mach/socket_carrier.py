@@ -7,6 +7,7 @@ Interface:
         .poll(timeout), .wake()       as mach.ports.Feeder
         .stop_listening(), .close()   let nobody in any more; end all connections too
         .violations, .connections     peers disconnected for what they sent; those there are
+        .totals()                     the same as counters
     SocketInUse, NobodyThere          expected failures of listen and connect
 
 Invariants:
@@ -151,6 +152,10 @@ class Network:
                 os.unlink(self._path)
             except FileNotFoundError:
                 pass
+
+    def totals(self) -> dict[str, int]:
+        """Counters: clients now, and those disconnected for what they sent."""
+        return {"clients": len(self.connections), "violations": self.violations}
 
     def _accept(self) -> None:
         listener = self._listener

@@ -47,10 +47,12 @@ class DefaultPager:
         self.port: ReceiveRight = ipc.allocate("default pager", payload=self)
         self.report = report
         self.wired_bytes: Callable[[], int] = lambda: 0
+        self.carrier_totals: Callable[[], dict[str, int]] = dict
         self._lock = runtime.mutex("pager", LockRank.PAGER)
         self._objects: dict[int, MemoryObject] = {}
         self._next_id = 1
         self._busy = 0
+        self._losing = False  # whether the last pageout lost pages
         self._totals: Counter[str] = Counter()
         self._set = ipc.port_set("default pager's ports")
         self._set.add(self.port)
@@ -99,7 +101,7 @@ class DefaultPager:
             for obj in self._objects.values():
                 totals.update(pageins=obj.pageins, pageouts=obj.pageouts, page_errors=obj.errors)
         totals["lock_pairs"] = sum(self.runtime.lock_pairs().values())
-        return dict(totals)
+        return dict(totals) | self.carrier_totals()
 
     # -- messages ----------------------------------------------------------------------------------------------
 
@@ -148,6 +150,19 @@ class DefaultPager:
         obj = self.create_object(message.size, internal=True, receive=message.new_pager)
         obj.control, obj.name = message.control, message.name
         self.serve_object(obj)
+
+    def wrote(self, obj: MemoryObject, lost: int) -> None:
+        """After a pageout: say once when pages begin to be lost, and once when that is over (Mach: overcommitted)."""
+        if bool(lost) == self._losing:
+            return
+        with self._lock:
+            changed, self._losing = self._losing != bool(lost), bool(lost)
+        if changed and lost and not self.store.free_pages:
+            self.report(f"out of paging space: what is paged out now is lost ({lost} pages of {obj!r}); more is needed")
+        elif changed and lost:
+            self.report(f"the disk fails: {lost} pages of {obj!r} could not be written anywhere and are lost")
+        elif changed:
+            self.report("pages are written again")
 
     def refuse(self, message: Message, why: str) -> None:
         """A message breaks the protocol: its rights are dropped, it is counted (P7)."""

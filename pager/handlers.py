@@ -160,8 +160,7 @@ def _store(
         obj.errors += lost
         obj.end_write(pages)
     message.control.drop()
-    if lost:
-        pager.report(f"{lost} pages of {obj!r} could not be written: they are lost, and reading them is an error")
+    pager.wrote(obj, lost)
     return None
 
 

@@ -32,6 +32,7 @@ from pager.partition import BackingStoreError
 
 PAGING_FILE = "/mach_servers/paging_file"
 DRAIN_SECONDS = 10.0
+STACK_BYTES = 512 * 1024  # of each server thread: it is wired, so what it does not need is waste (paper, table 7-3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,10 @@ class Disks:
         try:
             device = self._open(image)
             file_system = FileSystem.open(device, offset)
-            blocks = file_system.block_list(file_system.lookup(path))
+            inode = file_system.lookup(path)
+            if inode.kind != "file":
+                raise click.ClickException(f"{image}: {path} is not a regular file; name another as {image}:/path")
+            blocks = file_system.block_list(inode)
         except FileSystemError as error:
             raise click.ClickException(_advice(image, path, error)) from None
         return PagingFile(f"{image}:{path}", device, blocks)
@@ -127,9 +131,10 @@ def main(
         raise click.BadParameter("1 to 64", param_hint="--threads")
     signals = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before any thread: they are waited for below
-    runtime = NativeRuntime()
+    runtime = NativeRuntime(stack_bytes=STACK_BYTES)
+    log = Log(runtime)
     ipc = Ipc(runtime)
-    pager = DefaultPager(runtime, ipc, page_size, _say)
+    pager = DefaultPager(runtime, ipc, page_size, log)
     disks = Disks()
     for image in images:
         paging_file = disks.paging_file(image, offset)
@@ -137,8 +142,9 @@ def main(
             pager.store.add(paging_file.name, paging_file.device, paging_file.blocks)
         except BackingStoreError as error:
             raise click.ClickException(str(error)) from None
-    network = Network(ipc, _say)
+    network = Network(ipc, log)
     pager.wired_bytes = wiring.wired_bytes
+    pager.carrier_totals = network.totals
     wired = wiring.wire() if wire else ["not wired"]
     try:
         network.listen(socket_path, pager.port)
@@ -149,11 +155,28 @@ def main(
     pager.start(threads)
     _ready(pager, socket_path, wired, ready_fd)
     signal.sigwait(signals)
-    _drain(pager, network, disks)
+    _drain(pager, network, disks, log)
 
 
-def _say(words: str) -> None:
-    click.echo(f"pagerd: {words}", err=True)
+class Log:
+    """One line an event on stderr; a client that makes us talk cannot make us flood."""
+
+    LINES_PER_SECOND = 5
+
+    def __init__(self, runtime: NativeRuntime) -> None:
+        self._runtime = runtime
+        self._second = 0
+        self._lines = 0
+
+    def __call__(self, words: str) -> None:
+        second = int(self._runtime.now())
+        if second != self._second:
+            if self._lines > self.LINES_PER_SECOND:
+                click.echo(f"pagerd: and {self._lines - self.LINES_PER_SECOND} events more", err=True)
+            self._second, self._lines = second, 0
+        self._lines += 1
+        if self._lines <= self.LINES_PER_SECOND:
+            click.echo(f"pagerd: {words}", err=True)
 
 
 def _ready(pager: DefaultPager, socket_path: str, wired: list[str], ready_fd: int | None) -> None:
@@ -179,7 +202,7 @@ def _ready(pager: DefaultPager, socket_path: str, wired: list[str], ready_fd: in
                 pass  # whoever wanted to know has gone
 
 
-def _drain(pager: DefaultPager, network: Network, disks: Disks) -> None:
+def _drain(pager: DefaultPager, network: Network, disks: Disks, log: Log) -> None:
     """Let no new client in, let what has been asked for be done, and leave."""
     network.stop_listening()
     deadline = pager.runtime.now() + DRAIN_SECONDS
@@ -188,6 +211,6 @@ def _drain(pager: DefaultPager, network: Network, disks: Disks) -> None:
     try:
         disks.sync()
     except FileSystemError as error:
-        _say(str(error))
+        log(str(error))
     sys.stdout.flush()
     os._exit(0)  # the server threads wait for messages; there is nothing that they must undo

@@ -29,18 +29,18 @@ def wire() -> list[str]:
         with open("/proc/self/oom_score_adj", "w") as score:
             score.write("-1000")
     except OSError as error:
-        said.append(f"may be killed when memory is short: {(error.strerror or '').lower()}")
+        said.append(f"not spared by the OOM killer: {(error.strerror or '').lower()}")
     gc.collect()
     gc.freeze()
     return said
 
 
 def wired_bytes() -> int:
-    """VmLck of this process."""
+    """Bytes of this process that are locked down in memory: pages that are there, not address space set aside."""
     try:
-        with open("/proc/self/status") as status:
-            for line in status:
-                if line.startswith("VmLck:"):
+        with open("/proc/self/smaps_rollup") as rollup:
+            for line in rollup:
+                if line.startswith("Locked:"):
                     return int(line.split()[1]) * 1024
     except OSError:
         pass

@@ -1,7 +1,7 @@
 """The runtime on real threads and real time: what the daemon runs on.
 
 Interface:
-    NativeRuntime()    a Runtime
+    NativeRuntime(stack_bytes)    a Runtime
 
 Invariants: those of runtime.py.  The lock order is checked here too: it costs half a microsecond a mutex, and an
 error in the field is worth more than that.
@@ -99,7 +99,9 @@ class NativeCondition:
 class NativeRuntime:
     """A Runtime on the operating system's threads and its monotonic clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, stack_bytes: int = 0) -> None:
+        """`stack_bytes` of stack for each thread forked; 0: what the system gives."""
+        self._stack_bytes = stack_bytes
         self._local = threading.local()
         self._threads: list[NativeThread] = []
         self._threads_lock = threading.Lock()
@@ -114,7 +116,11 @@ class NativeRuntime:
             finally:
                 self._retire(thread)
 
-        thread.start(run, self._adopt, daemon)
+        before = threading.stack_size(self._stack_bytes)
+        try:
+            thread.start(run, self._adopt, daemon)
+        finally:
+            threading.stack_size(before)
         return thread
 
     def mutex(self, name: str, rank: LockRank | None) -> Mutex:

@@ -268,7 +268,8 @@ def test_a_page_that_cannot_be_written_anywhere_is_an_error_and_only_that_page()
         world.disk.before = lambda kind, offset, length: None
         obj.write(1, pattern(3))
         assert obj.read(0, count=2) == [pattern(0), pattern(3)], "a new write makes it good again"
-        assert any("could not be written" in words for words in world.reports)
+        assert ["the disk fails" in words for words in world.reports] == [True, False]
+        assert world.reports[1] == "pages are written again"
 
     worlds(body)
 
@@ -350,6 +351,7 @@ def test_without_space_one_write_fails_and_added_space_resumes() -> None:
         world.pager.store.add("more", Disk(world.runtime, 1 << 20), block_list(4))
         obj.write(4, pattern(5))
         assert obj.read(4) == [pattern(5)]
+        assert [words.split(":")[0] for words in world.reports] == ["out of paging space", "pages are written again"]
 
     worlds(body, pages=4)
 
