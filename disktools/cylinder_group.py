@@ -23,7 +23,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from bootfs.errors import FileSystemError, FsCode
@@ -82,6 +82,21 @@ def _blocks_with_stretch(length: int, full: int) -> bytes:
     return bytes(bits < full and length in _free_stretches(bits) for bits in range(256))
 
 
+@lru_cache(maxsize=64)
+def _free_places(blocks: bytes, frag: int, rotation: Rotation) -> list[list[int]]:
+    """How many free blocks lie at each cylinder and rotational position. On a large new disk most groups are alike."""
+    full = (1 << frag) - 1
+    places = [[0] * NRPOS for _ in range(MAXCPG)]
+    for block, bits in enumerate(blocks):
+        if bits == full:
+            fragment = block * frag
+            places[rotation.cbtocylno(fragment)][rotation.cbtorpos(fragment)] += 1
+    return places
+
+
+_DIGITS = bytes(range(48, 50)) + bytes(254)  # 0 and 1 as text, for int()
+
+
 def _layout(fs: Superblock) -> Record:
     if fs.tables != "4.3":
         raise FileSystemError(
@@ -114,10 +129,15 @@ class CylinderGroup:
         group = cls(fs, rotation, cgx, {"cg_cgx": cgx, "cg_ncyl": ncyl, "cg_niblk": fs.fs_ipg})
         group.values["cg_ndblk"] = group.fragments
         group.values["cg_magic"] = CG_MAGIC
+        group.blocks = bytearray([group.full]) * len(group.blocks)
+        beyond = group.fragments % fs.fs_frag
+        if beyond:
+            group.blocks[-1] = (1 << beyond) - 1
         reserved = group.reserved()
-        for fragment in range(group.fragments):
-            if fragment not in reserved:
-                group.blocks[fragment // fs.fs_frag] |= 1 << fragment % fs.fs_frag
+        first, end = reserved.start // fs.fs_frag, reserved.stop // fs.fs_frag  # reserved.start is a block's
+        group.blocks[first:end] = bytes(end - first)
+        if reserved.stop % fs.fs_frag:
+            group.blocks[end] &= group.full << reserved.stop % fs.fs_frag
         if cgx == 0:
             group.inodes[:ROOTINO] = b"\1" * ROOTINO
         group.counts = group.recount()
@@ -269,10 +289,16 @@ class CylinderGroup:
 
     def recount(self) -> Counts:
         """The counts as the maps have them."""
-        counts = Counts(nifree=self.inodes.count(0))
-        for block, bits in enumerate(self.blocks):
-            if bits:
-                self._count(counts, block, bits, 1)
+        places = _free_places(bytes(self.blocks), self.fs.fs_frag, self.rotation)
+        counts = Counts(nifree=self.inodes.count(0), nbfree=self.blocks.count(self.full))
+        for cylinder in range(MAXCPG):
+            counts.rotations[cylinder * NRPOS : cylinder * NRPOS + NRPOS] = places[cylinder]
+            counts.btot[cylinder] = sum(places[cylinder])
+        for bits in range(1, self.full):
+            for length in _free_stretches(bits):
+                here = self.blocks.count(bits)
+                counts.frsum[length] += here
+                counts.nffree += here * length
         return counts
 
     def check(self) -> None:
@@ -300,8 +326,7 @@ class CylinderGroup:
         takes a time in its own future for damage: a machine of 1986 has a clock of 1986 (4.3BSD etc/fsck/pass5.c).
         """
         layout, counts, frag = _layout(self.fs), self.counts, self.fs.fs_frag
-        inodes = sum(1 << number for number, taken in enumerate(self.inodes) if taken)
-        free = 0
+        inodes = int(self.inodes[::-1].translate(_DIGITS), 2)
         if frag == 8:
             free = int.from_bytes(self.blocks, "little")
         else:
