@@ -13,6 +13,7 @@ Not here: file systems and partition tables. kernel/ imports this module, so it 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from collections.abc import Callable
@@ -71,9 +72,13 @@ def _whole(transfer: Callable[[int, int], int], offset: int, length: int, name: 
 
 
 class FileDevice:
-    """A regular file or a block device, by path. FileSystemError D_NO_SUCH_DEVICE when it cannot be opened."""
+    """A regular file or a block device, by path. FileSystemError D_NO_SUCH_DEVICE when it cannot be opened.
 
-    def __init__(self, path: str | os.PathLike[str], writable: bool = False) -> None:
+    Whoever is going to change the disk asks for it `exclusive`: D_ALREADY_OPEN while another process holds it so (an
+    advisory lock; readers are not kept out).
+    """
+
+    def __init__(self, path: str | os.PathLike[str], writable: bool = False, exclusive: bool = False) -> None:
         self.name = os.fspath(path)
         self.writable = writable
         self._fd = -1
@@ -84,10 +89,21 @@ class FileDevice:
                 raise FileSystemError(FsCode.D_NO_SUCH_DEVICE, "neither a regular file nor a block device", self.name)
             self._fd = os.open(self.name, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
             self._size = os.lseek(self._fd, 0, os.SEEK_END)
+            if exclusive:
+                self._lock()
         except (OSError, ValueError) as error:
             self.close()
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise FileSystemError(FsCode.D_NO_SUCH_DEVICE, f"cannot be opened: {reason}", self.name) from error
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise FileSystemError(
+                FsCode.D_ALREADY_OPEN, "another process pages on it or changes it; stop that first", self.name
+            ) from None
 
     @property
     def size(self) -> int:

@@ -11,7 +11,6 @@ Not here: anything that a simulation would need; it composes the same rooms with
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import socket
@@ -49,7 +48,6 @@ class Disks:
 
     def __init__(self) -> None:
         self._devices: dict[tuple[int, int], FileDevice] = {}
-        self._locks: list[int] = []
 
     def paging_file(self, argument: str, offset: int) -> PagingFile:
         """IMAGE or IMAGE:/path as a device and its blocks.  click.ClickException with what to do."""
@@ -69,21 +67,14 @@ class Disks:
         return PagingFile(f"{image}:{path}", device, blocks)
 
     def _open(self, image: str) -> FileDevice:
-        device = FileDevice(image, writable=True)
-        fd = os.open(image, os.O_RDONLY | os.O_CLOEXEC)
-        status = os.fstat(fd)
-        known = self._devices.get((status.st_dev, status.st_ino))
+        """One device for one disk, under whatever names it comes, so that overlapping paging files are seen."""
+        status = os.stat(image) if os.path.exists(image) else None
+        known = self._devices.get((status.st_dev, status.st_ino)) if status else None
         if known is not None:
-            os.close(fd)
-            device.close()
             return known
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(fd)
-            raise click.ClickException(f"{image}: another process pages on it or changes it; stop that first") from None
-        self._locks.append(fd)
-        self._devices[status.st_dev, status.st_ino] = device
+        device = FileDevice(image, writable=True, exclusive=True)
+        if status is not None:
+            self._devices[status.st_dev, status.st_ino] = device
         return device
 
     def sync(self) -> None:
