@@ -1,8 +1,10 @@
 """The process that serves a mount: how it is born, says that it is ready, and ends.
 
 Interface:
-    launch(prepare, foreground, ready_fd)    returns when the mount is served in the background, or has ended
-    Failed                                   it did not come about; one line
+    launch(prepare, describe, foreground, ready_fd)    returns once the mount is served in the background; in the
+                             foreground the program ends with the mount
+    stop_on_signals          from when the mount is there
+    Failed                   it did not come about; one line
 
 `prepare(ready)` checks, mounts and serves; it runs in the serving process, before which nothing has been opened and no
 thread started: threads do not survive a fork.  Without `foreground` the caller returns when the mount can be used, and
@@ -46,7 +48,10 @@ def launch(prepare: Prepare, describe: Callable[[BaseException], str], foregroun
             prepare(lambda: _tell(ready_fd))
         except Exception as cause:
             raise Failed(describe(cause)) from cause
-        return
+        # The thread that waits for signals is still there: an interpreter must not be taken down around it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
     theirs, ours = os.pipe()
     if os.fork() == 0:
         os.close(theirs)

@@ -63,6 +63,11 @@ class Mounted:
     path: Path
     server: subprocess.Popen[bytes]
 
+    def end(self) -> tuple[int, bytes]:
+        """Wait until the server has ended by itself: its exit code, and what it said on stderr."""
+        _, said = self.server.communicate(timeout=SECONDS)
+        return self.server.returncode, said
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Path]:
@@ -103,10 +108,12 @@ def servers(place: Path) -> Iterator[Start]:
         detach(place)
         for server in begun:
             try:
-                server.communicate(timeout=SECONDS)
+                server.wait(timeout=SECONDS)
             except subprocess.TimeoutExpired:
                 server.kill()
-                server.communicate()
+                server.wait()
+            if server.stderr:
+                server.stderr.close()
 
 
 @pytest.fixture

@@ -104,7 +104,7 @@ def test_every_file_has_its_own_number_in_listings_and_in_stat(shared: Path) -> 
 
 def test_a_clean_unmount_ends_the_server_with_0_and_leaves_nothing(mounted: Mounted) -> None:
     unmount(str(mounted.path))
-    assert mounted.server.wait(timeout=SECONDS) == 0
+    assert mounted.end() == (0, b"")
     assert mounted_at(str(mounted.path)) is None
     assert listed(mounted.path) == set()
 
@@ -112,7 +112,7 @@ def test_a_clean_unmount_ends_the_server_with_0_and_leaves_nothing(mounted: Moun
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_unmounts_and_ends_with_0(mounted: Mounted, number: signal.Signals) -> None:
     mounted.server.send_signal(number)
-    assert mounted.server.wait(timeout=SECONDS) == 0
+    assert mounted.end() == (0, b"")
     assert mounted_at(str(mounted.path)) is None
 
 
@@ -124,7 +124,7 @@ def test_a_signal_while_a_file_is_open_detaches_and_serves_it_to_its_end(mounted
         assert listed(mounted.path) == set()
         assert file.read()[PAGE : 2 * PAGE] == pattern(1)
         assert mounted.server.poll() is None
-    assert mounted.server.wait(timeout=SECONDS) == 0
+    assert mounted.end() == (0, b"")
 
 
 def test_a_second_signal_ends_it_there_and_then(mounted: Mounted) -> None:
@@ -133,7 +133,7 @@ def test_a_second_signal_ends_it_there_and_then(mounted: Mounted) -> None:
     while mounted_at(str(mounted.path)) is not None:
         pass
     mounted.server.send_signal(signal.SIGTERM)
-    assert mounted.server.wait(timeout=SECONDS) == 0
+    assert mounted.end() == (0, b"")
     assert failure(os.read, descriptor, 1) == errno.ENOTCONN
     assert failure(os.close, descriptor) == errno.ENOTCONN
 
