@@ -162,8 +162,9 @@ def _run(request: Request, force: bool, given: list[str]) -> Plan:
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode)):
         raise Refusal("is neither a file nor a block device; give the name of a disk image")
     if force:
-        return _new_file(request)
-    with FileDevice(request.image, writable=not request.dry_run) as whole:
+        with _opened(request):  # nobody pages on what is replaced
+            return _new_file(request)
+    with _opened(request) as whole:
         device = _part(whole, request.offset)
         try:
             find_superblock(device)
@@ -176,6 +177,11 @@ def _run(request: Request, force: bool, given: list[str]) -> Plan:
             with _progress(plan) as progress:
                 plan.write(device, progress)
     return plan
+
+
+def _opened(request: Request) -> FileDevice:
+    """IMAGE, to be changed by us alone. FileSystemError D_ALREADY_OPEN: a pager pages on it."""
+    return FileDevice(request.image, writable=not request.dry_run, exclusive=not request.dry_run)
 
 
 def _part(device: BlockDevice, offset: int) -> BlockDevice:
@@ -215,7 +221,7 @@ def _mode_of(image: str) -> int:
 
 
 def _over_device(request: Request) -> Plan:
-    with FileDevice(request.image, writable=not request.dry_run) as device:
+    with _opened(request) as device:
         if request.size > device.size:
             raise Refusal(f"has only {format_size(device.size)}; give a --size of at most {device.size}")
         plan = plan_new_disk(request.new, request.wanted, request.tree, request.time, zeroed=False)

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from whole_disk import check_file, check_whole, manifest_of
 
-from bootfs.device import MemoryDevice
+from bootfs.device import FileDevice, MemoryDevice
 from bootfs.errors import FileSystemError, FsCode
 from disktools.mkpagingfile import main
 from disktools.write_plan import WritePlan
@@ -193,6 +193,16 @@ def test_a_broken_disk_is_refused_untouched(image: Path, miniroot: bytes) -> Non
     image.write_bytes(broken)
     assert "repair the file system with fsck first" in refused(image, "--paging-size", "64K")
     assert image.read_bytes() == broken
+
+
+@pytest.mark.parametrize("words", [("--path", "/b", "--paging-size", "8K"), ("-f", *SMALL)])
+def test_a_disk_that_is_paged_on_is_refused_but_a_dry_run_may_look(image: Path, words: tuple[str, ...]) -> None:
+    run(image, *SMALL)
+    before = image.read_bytes()
+    with FileDevice(image, writable=True, exclusive=True):
+        assert "another process pages on it" in refused(image, *words)
+        run(image, *words, "-n")
+    assert image.read_bytes() == before
 
 
 def test_an_image_behind_a_link_stays_behind_it(image: Path, tmp_path: Path) -> None:
