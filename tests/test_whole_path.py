@@ -90,10 +90,10 @@ def test_the_genuine_miniroot_serves_pages(tmp_path: Path, path: Path) -> None:
     """A disk of June 1986, given a paging file in its free blocks, pages a machine; its files are as they were."""
     image = tmp_path / "miniroot.img"
     subprocess.run(f"gunzip -c {MINIROOT} > {image}", shell=True, check=True, timeout=SECONDS)
-    run("mkpagingfile", image, "--paging-size", "256K")
+    run("mkpagingfile", image, "--paging-size", "448K")
     before = run("bootfs", "manifest", image, "--json").stdout
     with pagerd(image, path):
-        run("machsim", "run", "--socket", path, "--memory", "1M", "--virtual", "1M", "--tasks", "1")
+        run("machsim", "run", "--socket", path, "--memory", "256K", "--virtual", "400K", "--tasks", "1")
         assert stats(path)["pageouts"] > 0
     tree, again = json.loads(before), json.loads(run("bootfs", "manifest", image, "--json").stdout)
     for name in tree:
