@@ -82,21 +82,25 @@ class Task:
     def read(self, address: int, length: int) -> bytes:
         """Load `length` bytes."""
         page_size, view, readable = self._page_size, self._view, self.pmap.readable
-        parts: list[bytes | memoryview] = []
+        parts: list[bytes] = []
+        views: list[memoryview] = []  # of resident pages; copied before the kernel is left, when they may change
         with self._lock:
             end = address + length
             while address < end:
                 virtual_page, within = divmod(address, page_size)
                 page = readable.get(virtual_page)
                 if page is None:
+                    parts.append(b"".join(views))
+                    views.clear()
                     self._fault(address, READ)
                     page = readable[virtual_page]
                 page.reference = True
                 size = min(page_size - within, end - address)
                 start = page.frame * page_size + within
-                parts.append(bytes(view[start : start + size]))
+                views.append(view[start : start + size])
                 address += size
-        return parts[0] if len(parts) == 1 and isinstance(parts[0], bytes) else b"".join(parts)
+            parts.append(b"".join(views))
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Store `data`."""
