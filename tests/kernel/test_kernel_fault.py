@@ -244,8 +244,13 @@ def test_a_shadow_gives_its_pages_to_readers_and_copies_to_writers() -> None:
             top = child.map.object_of(child.map.entries[0])
             host.objects.reference(lower)
             top.shadow, top.shadow_offset = lower, PAGE
-        assert child.read(address, 3) == b"one"
+        sharer, there = machine.memory(2, "sharer")
+        with host.processor.lock:
+            host.objects.reference(top)
+            sharer.map.entries[0].object = top
+        assert child.read(address, 3) == sharer.read(there, 3) == b"one"
         child.write(address, b"ONE")
+        assert sharer.read(there, 3) == b"ONE", "another mapping still shows the original"
         machine.squeeze()
         assert child.read(address, 6) == b"ONEone"
         assert child.read(address + PAGE, 3) == b"two"
@@ -255,6 +260,7 @@ def test_a_shadow_gives_its_pages_to_readers_and_copies_to_writers() -> None:
         assert parent.read(above + 2 * PAGE, 3) == b"two"
         host.check()
         child.terminate()
+        sharer.terminate()
         assert parent.read(above + PAGE, 3) == b"one"
 
     on_machine(body)
@@ -263,12 +269,13 @@ def test_a_shadow_gives_its_pages_to_readers_and_copies_to_writers() -> None:
 def test_protection_is_enforced_by_its_code_and_takes_effect_at_once() -> None:
     def body(machine: Machine) -> None:
         task, address = machine.memory(3)
-        task.write(address, b"x" * 3 * PAGE)
+        task.write(address, b"a" * PAGE + b"b" * PAGE + b"c" * PAGE)
         task.vm_protect(address + PAGE, PAGE, VmProt.READ)
         with pytest.raises(MachError) as failed:
             task.write(address, b"y" * 3 * PAGE)
         assert failed.value.code == KernReturn.KERN_PROTECTION_FAILURE
-        assert task.read(address, 3 * PAGE) == b"y" * PAGE + b"x" * 2 * PAGE
+        machine.squeeze()
+        assert task.read(address, 3 * PAGE) == b"y" * PAGE + b"b" * PAGE + b"c" * PAGE
         task.vm_protect(address, 3 * PAGE, VmProt.NONE)
         with pytest.raises(MachError) as failed:
             task.read(address, 1)

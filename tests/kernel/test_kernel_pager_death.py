@@ -10,6 +10,9 @@ from simulated_machine import FRAMES, PAGE, Machine, on_machine, page_of
 
 from kernel.workload import Workload
 from mach.kern_return import KernReturn, MachError
+from mach.memory_object import MemoryObjectDataWrite
+from mach.message import Message
+from mach.ports import SendRight
 
 
 def test_a_fault_that_waits_for_a_dying_pager_gets_an_error() -> None:
@@ -65,6 +68,27 @@ def test_what_was_in_memory_stays_readable_and_is_written_to_the_successor() -> 
         task.vm_deallocate(address + PAGE, PAGE)
         task.vm_allocate(PAGE, address + PAGE)
         assert task.read(address + PAGE, 1) == b"\0"
+
+    on_machine(body)
+
+
+def test_a_page_whose_pager_dies_just_after_taking_it_stays_in_memory() -> None:
+    def body(machine: Machine) -> None:
+        pagers = machine.host.pagers
+        send = pagers._send
+
+        def send_and_die(right: SendRight, message: Message) -> bool:
+            sent = send(right, message)
+            if isinstance(message, MemoryObjectDataWrite) and message.offset == 0:
+                machine.pager.die()
+            return sent
+
+        pagers._send = send_and_die  # type: ignore[method-assign]
+        task, address = machine.memory(1)
+        task.write(address, page_of("in transit"))
+        with pytest.raises(MachError):
+            machine.squeeze()
+        assert task.read(address, PAGE) == page_of("in transit")
 
     on_machine(body)
 
