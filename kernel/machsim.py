@@ -22,7 +22,7 @@ import click
 
 from kernel.host import Host
 from kernel.processor import KernelPanic
-from kernel.workload import Workload
+from kernel.workload import Pattern, Workload, pages_each
 from mach.kern_return import MachError
 from mach.ports import DeadPort, Ipc, SendRight
 from mach.socket_carrier import Network, NobodyThere, SocketInUse
@@ -123,6 +123,23 @@ def run(
         raise click.ClickException(str(deadlock)) from None
 
 
+@main.command(epilog="Example: machsim pattern --virtual 24M --tasks 1 | cmp - mnt/kernel/objects/1/data")
+@click.option("--virtual", type=Size(), default="64M", show_default=True, help="As it was given to `machsim run`.")
+@click.option("--tasks", type=click.IntRange(1, 64), default=2, show_default=True, metavar="N")
+@click.option("--task", type=click.IntRange(1), default=1, show_default=True, metavar="NUMBER", help="Whose memory.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--page-size", type=Size(), default=4096, show_default=True, help="Of the pager.")
+@click.version_option(package_name="mach-default-pager")
+def pattern(virtual: int, tasks: int, task: int, seed: int, page_size: int) -> None:
+    """Write to standard output what `machsim run` with the same numbers leaves in a task's memory."""
+    if task > tasks:
+        raise click.BadParameter(f"there are {tasks} tasks", param_hint="--task")
+    if sys.stdout.isatty():
+        raise click.UsageError("the bytes are not for a terminal: send them to a file or to cmp")
+    for page in Pattern(seed, page_size).final(task, pages_each(virtual, tasks, page_size)):
+        sys.stdout.buffer.write(page)
+
+
 def _run_in_process(order: Order) -> Outcome:
     """Kernel, pager and disk on one simulated runtime: the run is a function of the seed."""
     from mach.threads.simulated import SimulatedRuntime
@@ -168,6 +185,12 @@ def _run_over_socket(
     except NobodyThere as error:
         raise NobodyThere(f"{error}; start it with: pagerd IMAGE --socket {socket_path}") from None
     page_size, space = _ask_pager(ipc, manager, socket_path)
+    if order.virtual - order.memory > space:  # it cannot end well: say so before, not after a minute
+        raise click.ClickException(
+            f"{order.virtual / MIB:g} MiB of virtual memory need as much paging space, and the pager has "
+            f"{space / MIB:g} MiB free; use --virtual {space // MIB}M, or a disk of mkpagingfile --paging-size "
+            f"{-(-order.virtual // MIB)}M"
+        )
     host = Host(runtime, ipc, order.memory, page_size, pageout_time_scale=NATIVE_TIME_SCALE)
     if kernel_socket:
         _serve_debugger(host, network, kernel_socket)

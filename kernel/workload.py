@@ -2,6 +2,7 @@
 
 Interface:
     Pattern(seed)                    .page(task, page, generation) -> bytes: what that page must hold
+                                     .final(task, pages): the pages of a task's memory as the workload leaves them
     Workload(host, virtual_bytes, tasks, seed)
         .run()                       all tasks, each in a thread of its own, until the last has ended
         .failures                    one line for each task that did not verify
@@ -18,12 +19,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from itertools import islice
 
 from kernel.host import Host
 from kernel.task import Task
 from mach.kern_return import KernReturn, MachError
 
 BATCH_PAGES = 16  # pages in one store or load
+
+
+def next_generation(generation: int) -> int:
+    """Generations of a page go from 1 to 255 and around; 0 is a page never written."""
+    return generation % 255 + 1
 
 
 class WrongBytes(Exception):
@@ -50,6 +57,17 @@ class Pattern:
                 yield int.from_bytes(block[start : start + 8], "little") % below
             number += 1
 
+    def rewritten(self, task: int, pages: int) -> Iterator[int]:
+        """The pages that a task writes again after it has written all: half as many, at random."""
+        return islice(self.draws(f"task {task}, rewritten", pages), pages // 2)
+
+    def final(self, task: int, pages: int) -> Iterator[bytes]:
+        """What a task's memory holds, page by page, once the workload has run: a function of the seed alone."""
+        generations = bytearray(b"\1" * pages)
+        for page in self.rewritten(task, pages):
+            generations[page] = next_generation(generations[page])
+        return (self.page(task, page, generation) for page, generation in enumerate(generations))
+
     def explain(self, found: bytes, task: int, page: int, generation: int) -> str:
         """In words, what a wrong page is."""
         if not any(found):
@@ -60,6 +78,11 @@ class Pattern:
         return "bytes that were never written there"
 
 
+def pages_each(virtual_bytes: int, tasks: int, page_size: int) -> int:
+    """Pages of one of the tasks that use `virtual_bytes` together."""
+    return max(1, virtual_bytes // tasks // page_size)
+
+
 class Workload:
     """See the head of the module."""
 
@@ -67,7 +90,7 @@ class Workload:
         self.host = host
         self.pattern = Pattern(seed, host.page_size)
         self.tasks = [host.task_create(f"workload {number}") for number in range(1, tasks + 1)]
-        self.pages_each = max(1, virtual_bytes // tasks // host.page_size)
+        self.pages_each = pages_each(virtual_bytes, tasks, host.page_size)
         self.addresses: dict[int, int] = {}  # of each task's memory, by task number
         self.failures: list[tuple[KernReturn | None, str]] = []
         self.verified = 0  # pages
@@ -108,13 +131,13 @@ class _Program:
 
     def run(self) -> None:
         """Write all in order, rewrite half at random, verify a quarter at random, then all in order."""
-        draws = self.workload.pattern.draws(f"task {self.task.task_id}", self.pages)
+        pattern, task = self.workload.pattern, self.task.task_id
         for first in range(0, self.pages, BATCH_PAGES):
             self._write(first, min(BATCH_PAGES, self.pages - first))
-        for _ in range(self.pages // 2):
-            self._write(next(draws), 1)
-        for _ in range(self.pages // 4):
-            self._verify(next(draws), 1)
+        for page in pattern.rewritten(task, self.pages):
+            self._write(page, 1)
+        for page in islice(pattern.draws(f"task {task}, looked at", self.pages), self.pages // 4):
+            self._verify(page, 1)
         for first in range(0, self.pages, BATCH_PAGES):
             count = min(BATCH_PAGES, self.pages - first)
             self._verify(first, count)
@@ -125,7 +148,7 @@ class _Program:
 
     def _write(self, first: int, count: int) -> None:
         for page in range(first, first + count):
-            self.generations[page] = self.generations[page] % 255 + 1
+            self.generations[page] = next_generation(self.generations[page])
         data = b"".join(self._expected(page) for page in range(first, first + count))
         self.task.write(self.address + first * self.page_size, data)
 
