@@ -1,10 +1,12 @@
 # make demo    the main job, shown step by step        make test    all the tests
 # make check   ruff, mypy --strict, the import law     make bench   measures, as tables
+# make simulate SEEDS=5000  more schedules of kernel, pager and disk than `make test` searches
 # make fixtures  the disks of fixtures/disks, made from their recipes into build/disks
 # Every target sets up what it needs: a .venv here, and libfuse2 by apt when we may.
-.PHONY: demo test check bench fixtures setup system clean
+.PHONY: demo test check bench simulate fixtures setup system clean
 SHELL := /bin/bash
 PYTHON ?= python3
+SEEDS ?= 2000
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -23,6 +25,9 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+simulate: setup
+	SEEDS=$(SEEDS) $(BIN)/pytest -q -n 2 tests/test_simulated_system.py
 
 fixtures: setup
 	$(BIN)/python -m fixtures.disks build/disks

@@ -1,0 +1,88 @@
+"""Kernel, default pager and disk in one process on the simulated runtime: 200 schedules of the workload.
+
+`SEEDS=5000 pytest tests/test_simulated_system.py` searches more (make simulate).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+from paging import PAGE, block_list
+
+from bootfs.device import MemoryDevice
+from kernel.disk import ModelledDisk
+from kernel.host import Host
+from kernel.workload import Workload
+from mach.ports import Ipc
+from mach.threads.simulated import SimulatedRuntime
+from pager.default_pager import DefaultPager
+
+SEEDS = int(os.environ.get("SEEDS", "200"))
+BLOCKS = 20  # the seeds are run in this many tests, for the sake of parallel runs
+FRAMES = 64
+SLOTS = 160
+
+
+def system(seed: int) -> None:
+    """One run: a machine of 64 frames, tasks with up to 144 pages, as seed decides; every byte verified."""
+    chance = random.Random(seed)
+    runtime = SimulatedRuntime(seed)
+    tasks, pages, threads = chance.randrange(1, 5), chance.randrange(70, 145), chance.randrange(1, 5)
+
+    def body() -> None:
+        ipc = Ipc(runtime)
+        disk = ModelledDisk(runtime, MemoryDevice(bytearray((1 << 16) + SLOTS * PAGE)))
+        pager = DefaultPager(runtime, ipc, PAGE)
+        pager.store.add("disk", disk, block_list(SLOTS))
+        pager.start(threads)
+        host = Host(runtime, ipc, FRAMES * PAGE)
+        host.start()
+        host.vm_set_default_memory_manager(host.host_priv, pager.port.make_send())
+        workload = Workload(host, pages * PAGE, tasks, seed)
+        workload.run()
+        assert workload.failures == []
+        assert workload.verified == workload.pages
+        assert host.vm_statistics()["pageouts"] > 0
+        host.check()
+        for task in list(host.tasks.values()):
+            task.terminate()
+        runtime.sleep(60)
+        host.check()
+        pager.check()
+        assert pager.idle
+        assert pager.store.free_pages == SLOTS, "every slot comes back when the tasks are gone"
+        assert pager.totals()["page_errors"] == pager.totals()["refused"] == 0
+        assert host.vm_statistics()["free_count"] == FRAMES, "and every frame"
+
+    runtime.run(body)
+
+
+@pytest.mark.timeout(max(120, SEEDS))
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_no_schedule_deadlocks_or_loses_a_page(block: int) -> None:
+    for seed in range(block * SEEDS // BLOCKS, (block + 1) * SEEDS // BLOCKS):
+        system(seed)
+
+
+def test_a_run_is_the_same_twice() -> None:
+    def figures() -> tuple[int, float]:
+        runtime = SimulatedRuntime(7)
+        ends: list[tuple[int, float]] = []
+
+        def body() -> None:
+            ipc = Ipc(runtime)
+            pager = DefaultPager(runtime, ipc, PAGE)
+            pager.store.add("disk", MemoryDevice(bytearray((1 << 16) + SLOTS * PAGE)), block_list(SLOTS))
+            pager.start()
+            host = Host(runtime, ipc, FRAMES * PAGE)
+            host.start()
+            host.vm_set_default_memory_manager(host.host_priv, pager.port.make_send())
+            Workload(host, 100 * PAGE, 2, 7).run()
+            ends.append((runtime.steps, runtime.clock))
+
+        runtime.run(body)
+        return ends[0]
+
+    assert figures() == figures()
