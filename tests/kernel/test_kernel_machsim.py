@@ -107,15 +107,6 @@ def test_every_help_has_an_example() -> None:
         assert "Example: " in result.output
 
 
-def expected_memory(pattern: Pattern, task: int, pages: int) -> bytes:
-    """What a task of the workload holds at the end."""
-    generations = [1] * pages
-    draws = pattern.draws(f"task {task}", pages)
-    for _ in range(pages // 2):
-        generations[next(draws)] += 1
-    return b"".join(pattern.page(task, page, generation) for page, generation in enumerate(generations))
-
-
 def test_a_machine_pages_against_pagerd_and_shows_its_memory(tmp_path: Path) -> None:
     kernel_socket = tmp_path / "kernel"
     options = ("--memory", "512K", "--virtual", "3M", "--seed", "5", "--kernel-socket", kernel_socket, "--hold")
@@ -131,7 +122,7 @@ def test_a_machine_pages_against_pagerd_and_shows_its_memory(tmp_path: Path) -> 
         assert [task.name for task in client.tasks()] == ["workload 1", "workload 2"]
         for task in client.tasks():
             [region] = client.regions(task.task_id)
-            expected = expected_memory(Pattern(5, PAGE), task.task_id, 384)
+            expected = b"".join(Pattern(5, PAGE).final(task.task_id, 384))
             assert client.read_task(task.task_id, region.start, region.end - region.start + 1) == expected
             assert client.read_object(region.object_id, 0, 384 * PAGE + 1) == expected
         assert before == (client.queues(), client.objects(), [client.object_pages(number) for number in (1, 2)])
@@ -171,10 +162,14 @@ def test_too_little_paging_space_is_told_and_the_pager_goes_on(tmp_path: Path) -
         return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=SECONDS)
 
     with pagerd(tmp_path, paging_size="1M") as (socket, daemon):
-        done = machine(socket, "4M")
-        assert done.returncode == 1
-        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-        assert "the pager had only 1 MiB of paging space for 4 MiB" in done.stderr
+        for virtual, words in (
+            ("4M", "the pager has 1 MiB free"),
+            ("1216K", "the pager had only 1 MiB of paging space"),
+        ):
+            done = machine(socket, virtual)
+            assert done.returncode == 1
+            assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+            assert words in done.stderr
         done = machine(socket, "512K")
         assert done.returncode == 0, done.stderr
         assert daemon.poll() is None
