@@ -31,7 +31,6 @@ from mach.threads import Deadlock, NativeRuntime, Runtime
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 MIB = 1 << 20
 NATIVE_TIME_SCALE = 0.001  # Mach's pauses, in microseconds: a pager behind a socket takes tens of them for a page
-SWITCH_SECONDS = 0.0002  # the pager's answer is not to wait 5 ms for a task that computes (measured: 25 % less time)
 PAGER_SECONDS = 10.0  # to tell its page size
 
 
@@ -178,7 +177,6 @@ def _run_over_socket(
     order: Order, socket_path: str, kernel_socket: str | None, conclude: Callable[[Outcome], None]
 ) -> None:
     """The kernel here, on real threads; the pager behind a socket."""
-    sys.setswitchinterval(SWITCH_SECONDS)
     runtime = NativeRuntime()
     ipc = Ipc(runtime)
     network = Network(ipc)

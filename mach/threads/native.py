@@ -11,6 +11,7 @@ Not here: scheduling decisions (the operating system makes them).
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import Counter
@@ -18,6 +19,8 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from mach.threads.runtime import Condition, LockRank, Mutex, Thread, check_order
+
+SWITCH_SECONDS = 0.0002
 
 
 class NativeThread:
@@ -102,6 +105,9 @@ class NativeRuntime:
     def __init__(self, stack_bytes: int = 0) -> None:
         """`stack_bytes` of stack for each thread forked; 0: what the system gives."""
         self._stack_bytes = stack_bytes
+        # A thread that wakes up waits this long for one that computes; a message takes a few tens of microseconds, so
+        # the 5 ms of the interpreter would be what paging over a socket is made of.
+        sys.setswitchinterval(min(SWITCH_SECONDS, sys.getswitchinterval()))
         self._local = threading.local()
         self._threads: list[NativeThread] = []
         self._threads_lock = threading.Lock()

@@ -147,6 +147,9 @@ class SimulatedRuntime:
         self._random = random.Random(seed)
         self._hub: greenlet | None = None
         self._running: SimulatedThread | None = None
+        self._drawn: SimulatedThread | None = None  # who is to run next, if that is decided
+        self._living = 0  # threads that are no daemons and have not ended
+        self._limit = 0.0
         self._ready: list[SimulatedThread] = []
         self._threads: list[SimulatedThread] = []
         self._timers: list[tuple[float, int, SimulatedThread, int]] = []
@@ -161,6 +164,7 @@ class SimulatedRuntime:
         thread.greenlet = greenlet(lambda: self._thread_main(thread, body), self._hub)
         self._threads.append(thread)
         self._ready.append(thread)
+        self._living += not daemon
         return thread
 
     def mutex(self, name: str, rank: LockRank | None) -> Mutex:
@@ -181,11 +185,12 @@ class SimulatedRuntime:
             raise GreenletExit
         me = self.current()
         self._history.append((me.name, what))
-        if not self._ready and not (self._timers and self._timers[0][0] <= self.clock):
-            self.clock += STEP_SECONDS  # nobody else could run: no choice to make
-            return
+        self._fire_timers()
         self._ready.append(me)
-        self._switch()
+        if self._draw() is not me:
+            self._switch()
+        else:
+            self._drawn = None
 
     def current(self) -> SimulatedThread:
         if self._running is None:
@@ -197,12 +202,17 @@ class SimulatedRuntime:
 
     # -- scheduling --------------------------------------------------------------------------------------------
 
-    def run(self, body: Callable[[], None]) -> None:
-        """Run `body` as thread "main" and all that it forks.  Raises Deadlock, or the first error of any thread."""
+    def run(self, body: Callable[[], None], limit_seconds: float = 1e7) -> None:
+        """Run `body` as thread "main" and all that it forks.
+
+        Raises the first error of any thread; Deadlock if nobody can run, or if only timers go on past the limit (a
+        daemon that wakes for ever would otherwise hide a deadlock of all the others).
+        """
         self._hub = getcurrent()
+        self._limit = limit_seconds
         self.fork(body, "main")
         try:
-            while any(not thread.ended and not thread.daemon for thread in self._threads):
+            while self._living:
                 self._step()
         finally:
             self._unwind()
@@ -231,21 +241,35 @@ class SimulatedRuntime:
             self._ready.append(thread)
 
     def _step(self) -> None:
-        self._fire_timers()
-        if not self._ready:
-            if not any(thread.timer == number for _, _, thread, number in self._timers if thread.blocked_on):
-                raise Deadlock(self.describe())
-            self.clock = self._timers[0][0]
-            return
-        thread = self._ready.pop(self.choose(len(self._ready)))
-        self.steps += 1
-        self.clock += STEP_SECONDS
+        thread, self._drawn = self._drawn, None
+        if thread is None:
+            self._fire_timers()
+            if not self._ready:
+                self._pass_time()
+                return
+            thread = self._draw()
+            self._drawn = None
         self._running = thread
         assert thread.greenlet is not None
         thread.greenlet.switch()
         self._running = None
         if thread.ended and thread.error is not None:
             raise thread.error
+
+    def _draw(self) -> SimulatedThread:
+        """Take the next thread to run out of the ready ones."""
+        thread = self._drawn = self._ready.pop(self.choose(len(self._ready)))
+        self.steps += 1
+        self.clock += STEP_SECONDS
+        return thread
+
+    def _pass_time(self) -> None:
+        """Nobody is ready: go to the next timer that somebody still waits for (INV-3)."""
+        if not any(thread.timer == number for _, _, thread, number in self._timers if thread.blocked_on):
+            raise Deadlock(self.describe())
+        self.clock = self._timers[0][0]
+        if self.clock > self._limit:
+            raise Deadlock(self.describe("no end: the run has used up its time"))
 
     def _fire_timers(self) -> None:
         while self._timers and self._timers[0][0] <= self.clock:
@@ -271,6 +295,7 @@ class SimulatedRuntime:
             error.add_note(f"in thread {thread.name}, seed {self.seed}, step {self.steps}")
             thread.error = error
         thread.ended = True
+        self._living -= not thread.daemon
         for joiner in thread.joiners:
             self.make_ready(joiner)
 
@@ -285,9 +310,9 @@ class SimulatedRuntime:
 
     # -- telling -----------------------------------------------------------------------------------------------
 
-    def describe(self) -> str:
+    def describe(self, what: str = "deadlock: nobody can run") -> str:
         """The wait-for graph in words, a cycle of mutexes first if there is one, then the last steps."""
-        lines = [f"deadlock: nobody can run (seed {self.seed}, step {self.steps}, {self.clock:.6f} s)"]
+        lines = [f"{what} (seed {self.seed}, step {self.steps}, {self.clock:.6f} s)"]
         cycle = self._mutex_cycle()
         if cycle:
             lines.append("  the circle: " + " -> ".join(cycle))

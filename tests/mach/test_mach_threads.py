@@ -208,6 +208,23 @@ def test_a_wait_that_nobody_can_end_names_what_is_awaited() -> None:
         runtime.run(body)
 
 
+def test_a_daemon_that_wakes_for_ever_does_not_hide_that_nothing_else_can_run() -> None:
+    runtime = SimulatedRuntime(0)
+
+    def tick() -> None:
+        while True:
+            runtime.sleep(1, "a tick")
+
+    def body() -> None:
+        runtime.fork(tick, "clock", daemon=True)
+        mutex = runtime.mutex("m", LockRank.PAGER)
+        with mutex:
+            runtime.condition(mutex, "changed").wait("what never comes")
+
+    with pytest.raises(Deadlock, match="main waits for what never comes"):
+        runtime.run(body, limit_seconds=100)
+
+
 def test_daemon_threads_do_not_keep_a_run_alive() -> None:
     runtime = SimulatedRuntime(0)
     unwound = []
