@@ -37,13 +37,13 @@ setup: system $(STAMP)
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed: try make PYTHON=python3.11 (or newer) ..."; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make a virtual environment: sudo apt-get install python3-venv"; exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,fuse3]'
 	@touch $(STAMP)
 
 # fusepy loads libfuse 2 of the system. Everything but the mount works without it.
 system:
-	@if ! ldconfig -p 2>/dev/null | grep -q 'libfuse\.so\.2'; then \
+	@if ! PATH="$$PATH:/sbin:/usr/sbin" ldconfig -p 2>/dev/null | grep -q 'libfuse\.so\.2'; then \
 	  if [ "$$(id -u)" = 0 ]; then AS=; elif sudo -n true 2>/dev/null; then AS="sudo -n"; else AS=no; fi; \
 	  if [ "$$AS" != no ] && command -v apt-get >/dev/null; then \
 	    echo "installing libfuse2 (for the mount)"; \

@@ -10,7 +10,6 @@ Not here: the kernel; printing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TypeVar
 
 from mach.kern_return import KernReturn, MachError
@@ -38,12 +37,8 @@ from mach.mach_debug import (
     VmStatisticsReply,
 )
 from mach.message import Message
-from mach.ports import DeadPort, Ipc, SendOnceRight
-from mach.rpc import call
-from mach.socket_carrier import Network, NobodyThere
-from mach.threads import NativeRuntime
+from mach.service_client import ServiceClient
 
-ANSWER_SECONDS = 30.0
 READ_BYTES = 256 * 1024
 R = TypeVar("R", bound=Message)
 
@@ -60,18 +55,14 @@ class KernelClient:
     """
 
     def __init__(self, path: str) -> None:
-        self.path = path
-        self._ipc = Ipc(NativeRuntime())
-        self._network = Network(self._ipc)
-        try:
-            self._host = self._network.connect(path)
-        except NobodyThere as error:
-            self._network.close()
-            advice = f"start it with: machsim run --kernel-socket {path} --hold ..."
-            raise KernelUnavailable(f"{error}; {advice}") from None
+        advice = f"start it with: machsim run --kernel-socket {path} --hold ..."
+        self._service = ServiceClient(path, "kernel", advice, KernelUnavailable)
+            path, "kernel", f"start it with: machsim run --kernel-socket {path} --hold ...", KernelUnavailable
+        )
+        self._call = self._service.call
 
     def close(self) -> None:
-        self._network.close()
+        self._service.close()
 
     def vm_statistics(self) -> tuple[int, dict[str, int]]:
         """Page size in bytes, and the counters of the machine by name."""
@@ -137,20 +128,3 @@ class KernelClient:
             if len(data) < count:
                 break
         return b"".join(parts)
-
-    def _call(self, request: Callable[..., Message], reply_class: type[R], words: str, *arguments: int) -> R:
-        try:
-            make = partial(_with_reply, request, arguments)
-            reply = call(self._ipc, self._host, make, reply_class, ANSWER_SECONDS)
-        except DeadPort:
-            raise KernelUnavailable(f"the kernel at {self.path} has gone") from None
-        except TimeoutError:
-            raise KernelUnavailable(f"the kernel at {self.path} does not answer") from None
-        result: KernReturn = reply.result  # type: ignore[attr-defined]
-        if result != KernReturn.KERN_SUCCESS:
-            raise MachError(result, words)
-        return reply
-
-
-def _with_reply(request: Callable[..., Message], arguments: tuple[int, ...], reply: SendOnceRight) -> Message:
-    return request(reply, *arguments)

@@ -9,10 +9,6 @@ Not here: paging against it (a kernel does that with the port, see kernel/); pri
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import TypeVar
-
 from mach.default_pager import (
     DefaultPagerInfo,
     DefaultPagerInfoReply,
@@ -34,16 +30,10 @@ from mach.default_pager import (
     PageRecord,
     PartitionRecord,
 )
-from mach.kern_return import KernReturn, MachError
-from mach.message import Message
-from mach.ports import DeadPort, Ipc, SendOnceRight, SendRight
-from mach.rpc import call
-from mach.socket_carrier import Network, NobodyThere
-from mach.threads import NativeRuntime
+from mach.ports import SendRight
+from mach.service_client import ServiceClient
 
-ANSWER_SECONDS = 30.0
 READ_BYTES = 256 * 1024
-R = TypeVar("R", bound=Message)
 
 
 class PagerUnavailable(Exception):
@@ -57,17 +47,11 @@ class PagerClient:
     """
 
     def __init__(self, path: str) -> None:
-        self.path = path
-        self._ipc = Ipc(NativeRuntime())
-        self._network = Network(self._ipc)
-        try:
-            self._pager = self._network.connect(path)
-        except NobodyThere as error:
-            self._network.close()
-            raise PagerUnavailable(f"{error}; start it with: pagerd IMAGE --socket {path}") from None
+        self._service = ServiceClient(path, "pager", f"start it with: pagerd IMAGE --socket {path}", PagerUnavailable)
+        self._call = self._service.call
 
     def close(self) -> None:
-        self._network.close()
+        self._service.close()
 
     def info(self) -> DefaultPagerInfoReply:
         return self._call(DefaultPagerInfo, DefaultPagerInfoReply, "default_pager_info")
@@ -128,20 +112,3 @@ class PagerClient:
         reply = self._call(DefaultPagerObjectCreate, DefaultPagerObjectCreateReply, "object_create", size)
         assert reply.memory_object is not None
         return reply.memory_object
-
-    def _call(self, request: Callable[..., Message], reply_class: type[R], words: str, *arguments: int) -> R:
-        try:
-            make = partial(_with_reply, request, arguments)
-            reply = call(self._ipc, self._pager, make, reply_class, ANSWER_SECONDS)
-        except DeadPort:
-            raise PagerUnavailable(f"the pager at {self.path} has gone") from None
-        except TimeoutError:
-            raise PagerUnavailable(f"the pager at {self.path} does not answer") from None
-        result: KernReturn = reply.result  # type: ignore[attr-defined]
-        if result != KernReturn.KERN_SUCCESS:
-            raise MachError(result, words)
-        return reply
-
-
-def _with_reply(request: Callable[..., Message], arguments: tuple[int, ...], reply: SendOnceRight) -> Message:
-    return request(reply, *arguments)

@@ -1,0 +1,64 @@
+"""A program's connection to one service at a socket, with calls that either answer or say in words why not.
+
+Interface:
+    ServiceClient(path, what, advice, unavailable)
+        .call(request_class, reply_class, words, *arguments) -> the reply, whose result is KERN_SUCCESS
+        .close()
+
+Invariants:
+    1. Every call ends: with the reply; with `unavailable` if the service is gone or silent; with MachError(words) if it
+       says no.
+
+Not here: which calls a service has (pager/client.py, kernel/client.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from mach.kern_return import KernReturn, MachError
+from mach.message import Message
+from mach.ports import DeadPort, Ipc
+from mach.rpc import call
+from mach.socket_carrier import Network, NobodyThere
+from mach.threads import NativeRuntime
+
+ANSWER_SECONDS = 30.0
+R = TypeVar("R", bound=Message)
+
+
+class ServiceClient:
+    """A connection to `what` ("pager", "kernel") at `path`, for one thread at a time.
+
+    `unavailable` is what is raised when nobody serves there or the service has gone; `advice` says how to start it.
+    """
+
+    def __init__(self, path: str, what: str, advice: str, unavailable: type[Exception]) -> None:
+        self._name = f"the {what} at {path}"
+        self._unavailable = unavailable
+        self._ipc = Ipc(NativeRuntime())
+        self._network = Network(self._ipc)
+        try:
+            self._service = self._network.connect(path)
+        except NobodyThere as error:
+            self._network.close()
+            raise unavailable(f"{error}; {advice}") from None
+
+    def close(self) -> None:
+        self._network.close()
+
+    def call(self, request: Callable[..., Message], reply_class: type[R], words: str, *arguments: int) -> R:
+        """Call `request(reply right, *arguments)`."""
+        try:
+            reply = call(
+                self._ipc, self._service, lambda right: request(right, *arguments), reply_class, ANSWER_SECONDS
+            )
+        except DeadPort:
+            raise self._unavailable(f"{self._name} has gone") from None
+        except TimeoutError:
+            raise self._unavailable(f"{self._name} does not answer") from None
+        result: KernReturn = reply.result  # type: ignore[attr-defined]  # every reply of a service begins with it
+        if result != KernReturn.KERN_SUCCESS:
+            raise MachError(result, words)
+        return reply
