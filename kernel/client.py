@@ -57,8 +57,6 @@ class KernelClient:
     def __init__(self, path: str) -> None:
         advice = f"start it with: machsim run --kernel-socket {path} --hold ..."
         self._service = ServiceClient(path, "kernel", advice, KernelUnavailable)
-            path, "kernel", f"start it with: machsim run --kernel-socket {path} --hold ...", KernelUnavailable
-        )
         self._call = self._service.call
 
     def close(self) -> None:
