@@ -46,6 +46,7 @@ class DefaultPager:
         self.store = BackingStore(runtime, page_size)
         self.port: ReceiveRight = ipc.allocate("default pager", payload=self)
         self.report = report
+        self.on_bug: Callable[[Exception], None] | None = None  # a daemon goes on; a test must not
         self.wired_bytes: Callable[[], int] = lambda: 0
         self.carrier_totals: Callable[[], dict[str, int]] = dict
         self._lock = runtime.mutex("pager", LockRank.PAGER)
@@ -114,8 +115,14 @@ class DefaultPager:
         self.runtime.current().vm_privilege = True
         while True:
             received = self._set.receive()
-            if received is not None:
+            if received is None:
+                continue
+            try:
                 self.handle(received)
+            except Exception as bug:
+                if self.on_bug is None:
+                    raise
+                self.on_bug(bug)
 
     def handle(self, received: Received) -> None:
         """Do what one message asks for."""

@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from dataclasses import dataclass
 
 import click
@@ -134,6 +135,7 @@ def main(
         except BackingStoreError as error:
             raise click.ClickException(str(error)) from None
     network = Network(ipc, log)
+    pager.on_bug = lambda bug: log(f"a bug, please report it: {bug!r} at {_place(bug)}")
     pager.wired_bytes = wiring.wired_bytes
     pager.carrier_totals = network.totals
     wired = wiring.wire() if wire else ["not wired"]
@@ -147,6 +149,12 @@ def main(
     _ready(pager, socket_path, wired, ready_fd)
     signal.sigwait(signals)
     _drain(pager, network, disks, log)
+
+
+def _place(bug: Exception) -> str:
+    """Where an exception was raised, in one line."""
+    frame = traceback.extract_tb(bug.__traceback__)[-1]
+    return f"{os.path.basename(frame.filename)}:{frame.lineno}"
 
 
 class Log:

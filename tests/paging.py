@@ -21,6 +21,7 @@ from mach.memory_object import (
 from mach.message import Message
 from mach.ports import Ipc, SendRight
 from mach.threads import LockRank, Runtime
+from mach.threads.simulated import SimulatedRuntime
 from pager.default_pager import DefaultPager
 
 PAGE = 4096
@@ -136,3 +137,40 @@ def pattern(*key: int) -> bytes:
     """A page that no other key has."""
     word = hash(key) & (1 << 64) - 1
     return word.to_bytes(8, "little") * (PAGE // 8)
+
+
+class World:
+    """One pager, one disk, on one runtime."""
+
+    def __init__(self, runtime: Runtime, pages: int = 64, threads: int = 3) -> None:
+        self.runtime = runtime
+        self.ipc = Ipc(runtime)
+        self.pager, self.disk = make_pager(runtime, self.ipc, pages, threads)
+        self.default_pager: SendRight = self.pager.port.make_send()
+        self.reports: list[str] = []
+        self.pager.report = self.reports.append
+
+    def object(self, size: int = 1 << 20) -> KernelSide:
+        return KernelSide(self.runtime, self.ipc, self.default_pager, size)
+
+    @property
+    def free(self) -> int:
+        return self.pager.store.free_pages
+
+    def settle(self) -> None:
+        """Until nothing is under way."""
+        self.runtime.sleep(1)
+        assert self.pager.idle
+
+
+def worlds(body: Callable[[World], None], seeds: int = 12, pages: int = 64, threads: int = 3) -> None:
+    for seed in range(seeds):
+        runtime = SimulatedRuntime(seed)
+
+        def run(runtime: SimulatedRuntime = runtime) -> None:
+            world = World(runtime, pages, threads)
+            body(world)
+            world.settle()
+            world.pager.check()
+
+        runtime.run(run)
