@@ -17,6 +17,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import click
 
@@ -30,6 +31,7 @@ from mach.threads import Deadlock, NativeRuntime, Runtime
 
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 MIB = 1 << 20
+DEFAULT_VIRTUAL = 64 * MIB
 NATIVE_TIME_SCALE = 0.001  # Mach's pauses, in microseconds: a pager behind a socket takes tens of them for a page
 PAGER_SECONDS = 10.0  # to tell its page size
 
@@ -56,6 +58,19 @@ class Order:
     virtual: int
     tasks: int
     seed: int
+
+    @staticmethod
+    def fitting(memory: int, virtual: int | None, tasks: int, seed: int, space: int) -> Order:
+        """The order, if a pager with `space` bytes can serve it.  What cannot end well is refused before it begins."""
+        if virtual is None:
+            virtual = max(MIB, min(DEFAULT_VIRTUAL, space // MIB * MIB))
+        if virtual - memory > space:
+            raise click.ClickException(
+                f"{virtual / MIB:g} MiB of virtual memory need as much paging space, and the pager has "
+                f"{space / MIB:g} MiB free; use --virtual {space // MIB}M, or a disk of "
+                f"mkpagingfile --paging-size {-(-virtual // MIB)}M"
+            )
+        return Order(memory, virtual, tasks, seed)
 
 
 @dataclass(slots=True)
@@ -85,7 +100,11 @@ def main() -> None:
 @click.option("--socket", "socket_path", metavar="PATH", help="Page against the pagerd that serves at PATH.")
 @click.option("--in-process", is_flag=True, help="Pager and kernel in one process, in simulated time (the default).")
 @click.option("--memory", type=Size(), default="8M", show_default=True, help="Physical memory of the machine.")
-@click.option("--virtual", type=Size(), default="64M", show_default=True, help="Memory that the tasks use, together.")
+@click.option(
+    "--virtual",
+    type=Size(),
+    help="Memory that the tasks use, together.  [default: 64M, or less if the pager has less room]",
+)
 @click.option("--tasks", type=click.IntRange(1, 64), default=2, show_default=True, metavar="N")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the pattern and the schedule.")
 @click.option("--kernel-socket", metavar="PATH", help="Serve the kernel's insides at PATH, for pagermount --kernel.")
@@ -96,7 +115,7 @@ def run(
     socket_path: str | None,
     in_process: bool,
     memory: int,
-    virtual: int,
+    virtual: int | None,
     tasks: int,
     seed: int,
     kernel_socket: str | None,
@@ -111,12 +130,12 @@ def run(
         raise click.UsageError("--socket and --in-process exclude each other")
     if not socket_path and (kernel_socket or hold):
         raise click.UsageError("--kernel-socket and --hold need --socket: simulated time ends with the program")
-    order = Order(memory, virtual, tasks, seed)
     try:
         if socket_path:
+            order = partial(Order.fitting, memory, virtual, tasks, seed)
             _run_over_socket(order, socket_path, kernel_socket, lambda outcome: _conclude(outcome, as_json, hold))
         else:
-            _conclude(_run_in_process(order), as_json, False)
+            _conclude(_run_in_process(Order(memory, virtual or DEFAULT_VIRTUAL, tasks, seed)), as_json, False)
     except (MachError, KernelPanic, NobodyThere, SocketInUse) as error:
         raise click.ClickException(str(error)) from None
     except Deadlock as deadlock:
@@ -174,9 +193,9 @@ def _pager_in_process(runtime: Runtime, ipc: Ipc, space: int, page_size: int) ->
 
 
 def _run_over_socket(
-    order: Order, socket_path: str, kernel_socket: str | None, conclude: Callable[[Outcome], None]
+    order_for: Callable[[int], Order], socket_path: str, kernel_socket: str | None, conclude: Callable[[Outcome], None]
 ) -> None:
-    """The kernel here, on real threads; the pager behind a socket."""
+    """The kernel here, on real threads; the pager behind a socket.  `order_for` is told the pager's free bytes."""
     runtime = NativeRuntime()
     ipc = Ipc(runtime)
     network = Network(ipc)
@@ -185,12 +204,7 @@ def _run_over_socket(
     except NobodyThere as error:
         raise NobodyThere(f"{error}; start it with: pagerd IMAGE --socket {socket_path}") from None
     page_size, space = _ask_pager(ipc, manager, socket_path)
-    if order.virtual - order.memory > space:  # it cannot end well: say so before, not after a minute
-        raise click.ClickException(
-            f"{order.virtual / MIB:g} MiB of virtual memory need as much paging space, and the pager has "
-            f"{space / MIB:g} MiB free; use --virtual {space // MIB}M, or a disk of mkpagingfile --paging-size "
-            f"{-(-order.virtual // MIB)}M"
-        )
+    order = order_for(space)
     host = Host(runtime, ipc, order.memory, page_size, pageout_time_scale=NATIVE_TIME_SCALE)
     if kernel_socket:
         _serve_debugger(host, network, kernel_socket)

@@ -17,6 +17,9 @@ from typing import Any
 import pytest
 from daemons import BIN, SECONDS, end, pagerd, refused, run, started
 
+from bootfs.device import FileDevice
+from bootfs.filesystem import FileSystem
+from bootfs.geometry import fsbtobyte, ino_to_fsba, ino_to_fsbo
 from mach.wire import HEADER, MAGIC
 
 pytestmark = pytest.mark.timeout(180)
@@ -237,6 +240,26 @@ def test_the_pagers_view_is_told_for_people_and_for_programs(disk: Path, path: P
             for call in ("info", "objects", f"pages {number}", "partitions", "stats"):
                 assert run("pagerctl", "--socket", path, *call.split()).stdout
         refused("pagerctl", "--socket", path, "pages", "4242", words="there is no object 4242")
+
+
+def test_a_machine_asks_for_no_more_than_the_pager_can_hold(disk: Path, path: Path) -> None:
+    with pagerd(disk, path):
+        default = facts("machsim", "run", "--socket", path, "--memory", "4M")
+        assert default["virtual"] == 24 << 20
+        refused("machsim", "run", "--socket", path, "--virtual", "64M", words="use --virtual 24M, or a disk of")
+
+
+def test_a_paging_file_with_a_hole_is_refused_by_name(disk: Path, path: Path) -> None:
+    """mach.md 8, test 28: Mach accepts it, and fails when the page is written."""
+    with FileDevice(disk, writable=True) as device:
+        file_system = FileSystem.open(device)
+        fs, inode = file_system.superblock, file_system.lookup("/mach_servers/paging_file")
+        dinode = fsbtobyte(fs, ino_to_fsba(fs, inode.ino)) + ino_to_fsbo(fs, inode.ino) * 128
+        device.write(dinode + 40 + 3 * 4, bytes(4))  # di_db[3]
+    before = disk.read_bytes()
+    refused("pagerd", disk, "--socket", path, words="24576")
+    refused("pagerd", disk, "--socket", path, words="hole")
+    assert disk.read_bytes() == before
 
 
 BAD_INPUT: list[tuple[str, tuple[str, ...], str]] = [
