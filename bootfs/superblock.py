@@ -14,7 +14,7 @@ Sources: 4.3BSD sys/h/fs.h; 4.4BSD sys/ufs/ffs/fs.h and sbin/newfs/mkfs.c, which
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -25,8 +25,9 @@ from bootfs.layout import (
     FS_44INODEFMT,
     FS_DYNAMICPOSTBLFMT,
     FS_MAGIC,
-    MAXSYMLINKLEN,
+    FS_UFS2_MAGIC,
     NDADDR,
+    NIADDR,
     SBSIZE,
     ByteOrder,
     Variant,
@@ -37,14 +38,14 @@ from bootfs.layout import (
 )
 from bootfs.layout_format import record
 
-Format = Literal["4.3bsd", "ufs1"]
+Format = Literal["4.3bsd", "ufs1", "ufs2"]
 
-SUPERBLOCK_LOCATIONS = (8192, 65536, 0, 262144)
+SUPERBLOCK_LOCATIONS = (65536, 8192, 0, 262144)  # the order of FreeBSD's SBLOCKSEARCH
+SBLOCK_UFS2 = 65536
 MINBSIZE = 4096
 MAXBSIZE = 65536
 MAXFRAG = 8
-DINODE_BYTES = record(dinode("little")).size
-POINTER_BYTES = record(pointer("little")).size
+SUPERBLOCK_BYTES = record(superblock("little", "4.3")).size  # the same in all variants
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,12 @@ class Superblock:
     cs_nffree: int
     fs_fsmnt: bytes
     fs_magic: int
+    fs_flags: int
+    fs_volname: bytes = b""  # from here on: ufs2 only, but fs_contigsumsize, which 4.4 has too
+    fs_contigsumsize: int = 0
+    fs_metackhash: int = 0
+    fs_metaspace: int = 0
+    fs_sblockloc: int = 0
 
 
 def _power_of_two(value: int) -> bool:
@@ -116,7 +123,7 @@ def _last_start(fs: Superblock) -> int:
 
 # Ordered: a later relation relies on the earlier ones (a division by fs_frag comes after fs_frag is known to be right).
 RELATIONS: tuple[tuple[str, Callable[[Superblock], bool]], ...] = (
-    ("fs_magic = 0x011954", lambda f: f.fs_magic == FS_MAGIC),
+    ("fs_magic is that of its format", lambda f: f.fs_magic == (FS_UFS2_MAGIC if f.tables == "ufs2" else FS_MAGIC)),
     (
         f"fs_bsize is a power of two, {MINBSIZE} to {MAXBSIZE}",
         lambda f: _power_of_two(f.fs_bsize) and MINBSIZE <= f.fs_bsize <= MAXBSIZE,
@@ -163,7 +170,10 @@ RELATIONS: tuple[tuple[str, Callable[[Superblock], bool]], ...] = (
         lambda f: f.fs_cssize == _roundup(f.fs_ncg * record(csum("little")).size, f.fs_fsize),
     ),
     ("fs_csaddr is inside fs_size", lambda f: f.fs_csaddr > 0 and f.fs_csaddr + f.fs_cssize // f.fs_fsize <= f.fs_size),
-    (f"0 <= fs_maxsymlinklen <= {MAXSYMLINKLEN}", lambda f: 0 <= f.fs_maxsymlinklen <= MAXSYMLINKLEN),
+    (
+        "0 <= fs_maxsymlinklen <= size of an inode's pointers",
+        lambda f: 0 <= f.fs_maxsymlinklen <= f.pointer_bytes * (NDADDR + NIADDR),
+    ),
 )
 
 
@@ -174,22 +184,40 @@ def find_superblock(device: BlockDevice) -> Superblock:
     device's own errors as they come.
     """
     broken: FileSystemError | None = None
-    for location in SUPERBLOCK_LOCATIONS:
-        if location + record(superblock("little", "4.3")).size > device.size:
-            continue
-        data = device.read(location, min(SBSIZE, device.size - location))
-        kind = _recognise(data)
-        if kind is None:
-            continue
+    for location, data, order, variant in sorted(_candidates(device), key=_out_of_place):
         try:
-            return parse_superblock(data, *kind, location)
+            return parse_superblock(data, order, variant, location)
         except FileSystemError as error:
             broken = broken or error
     raise broken or FileSystemError(
         FsCode.FS_INVALID_FS,
-        "no FFS superblock at byte 8192, 65536, 0 or 262144; is it 4.2BSD to UFS1, and does it begin here?",
+        "no FFS superblock at byte 65536, 8192, 0 or 262144; is it 4.2BSD to UFS2, and does it begin here?",
         "superblock",
     )
+
+
+Candidate = tuple[int, bytes, ByteOrder, Variant]
+
+
+def _candidates(device: BlockDevice) -> Iterator[Candidate]:
+    for location in SUPERBLOCK_LOCATIONS:
+        if location + SUPERBLOCK_BYTES > device.size:
+            continue
+        data = device.read(location, SUPERBLOCK_BYTES)
+        kind = _recognise(data)
+        if kind is not None:
+            yield location, data, *kind
+
+
+def _out_of_place(candidate: Candidate) -> bool:
+    """Whether this may be the copy of a cylinder group: the place of one is where another block size has the original.
+
+    As FreeBSD's ffs_sbget: UFS2 says itself where it belongs (Debian's makefs: at 8 KiB), and UFS1 is not at 64 KiB.
+    """
+    location, data, order, variant = candidate
+    if variant == "ufs2":
+        return bool(record(superblock(order, variant)).unpack(data)["fs_sblockloc"] != location)
+    return location == SBLOCK_UFS2
 
 
 def _recognise(data: bytes) -> tuple[ByteOrder, Variant] | None:
@@ -202,6 +230,8 @@ def _recognise(data: bytes) -> tuple[ByteOrder, Variant] | None:
     for order in orders:
         layout = record(superblock(order, "4.4"))
         values = layout.unpack(data)
+        if values["fs_magic"] == FS_UFS2_MAGIC:
+            return order, "ufs2"
         if values["fs_magic"] == FS_MAGIC:
             return order, "4.4" if values["fs_postblformat"] == FS_DYNAMICPOSTBLFMT else "4.3"
     return None
@@ -210,25 +240,39 @@ def _recognise(data: bytes) -> tuple[ByteOrder, Variant] | None:
 def parse_superblock(data: bytes, order: ByteOrder, variant: Variant, location: int) -> Superblock:
     """The checked superblock in `data` (1380 bytes or more). FileSystemError FS_INVALID_FS names what is broken."""
     values = record(superblock(order, variant)).unpack(data)
-    # fs_maxsymlinklen decides, as in the kernels: Reno and SunOS have dynamic tables and still the old entries.
-    modern = variant == "4.4" and (values["fs_maxsymlinklen"] > 0 or values["fs_inodefmt"] == FS_44INODEFMT)
-    nindir = values["fs_bsize"] // POINTER_BYTES
+    pointer_bytes = record(pointer(order, variant)).size
+    nindir = values["fs_bsize"] // pointer_bytes
     facts: dict[str, Any] = {
-        "format": "ufs1" if modern else "4.3bsd",
+        **_kind(values, variant),
         "byte_order": order,
         "tables": variant,
-        "entries": "4.4" if modern and values["fs_maxsymlinklen"] > 0 else "4.3",
         "location": location,
-        "pointer_bytes": POINTER_BYTES,
-        "inode_bytes": DINODE_BYTES,
+        "pointer_bytes": pointer_bytes,
+        "inode_bytes": record(dinode(order, variant)).size,
         "maxfilesize": (NDADDR + nindir + nindir**2 + nindir**3) * values["fs_bsize"],
         "fs_fsmnt": values["fs_fsmnt"].split(b"\0", 1)[0],
+        "fs_volname": values.get("fs_volname", b"").split(b"\0", 1)[0],
         "fs_maxsymlinklen": values.get("fs_maxsymlinklen", 0),
     }
+    if variant == "ufs2":  # its macro cgstart has no shift
+        facts |= {"fs_cgoffset": 0, "fs_cgmask": -1}
     values = {name.removeprefix("fs_cstotal."): value for name, value in values.items()}
-    facts = {field.name: values.get(field.name) for field in fields(Superblock)} | facts
-    fs = Superblock(**facts)
+    names = {field.name for field in fields(Superblock)}
+    fs = Superblock(**({name: value for name, value in values.items() if name in names} | facts))
     for name, holds in RELATIONS:
         if not holds(fs):
             raise FileSystemError(FsCode.FS_INVALID_FS, f"broken relation: {name}", f"superblock at byte {location}")
     return fs
+
+
+def _kind(values: Mapping[str, Any], variant: Variant) -> dict[str, Any]:
+    """The format, and which directory entries it has.
+
+    Among the older, fs_maxsymlinklen decides, as in the kernels: Reno and SunOS have dynamic tables and still the old
+    entries.
+    """
+    if variant == "ufs2":
+        return {"format": "ufs2", "entries": "4.4"}
+    modern = variant == "4.4" and (values["fs_maxsymlinklen"] > 0 or values["fs_inodefmt"] == FS_44INODEFMT)
+    entries = "4.4" if modern and values["fs_maxsymlinklen"] > 0 else "4.3"
+    return {"format": "ufs1" if modern else "4.3bsd", "entries": entries}

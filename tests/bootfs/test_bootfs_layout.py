@@ -12,13 +12,15 @@ from bootfs import layout
 from bootfs.layout_format import record
 
 ORDERS = ("little", "big")
-VARIANTS = ("4.3", "4.4")
+VARIANTS = ("4.3", "4.4", "ufs2")
 ALL = {
     **{f"superblock {o} {v}": layout.superblock(o, v) for o in ORDERS for v in VARIANTS},
     **{f"cg {o} {v}": layout.cylinder_group(o, v) for o in ORDERS for v in VARIANTS},
     **{f"direct {o} {v}": layout.directory_header(o, v) for o in ORDERS for v in VARIANTS},
-    **{f"dinode {o}": layout.dinode(o) for o in ORDERS},
+    **{f"dinode {o} {v}": layout.dinode(o, v) for o in ORDERS for v in ("4.4", "ufs2")},
     **{f"csum {o}": layout.csum(o) for o in ORDERS},
+    **{f"csum_total {o}": layout.csum_total(o) for o in ORDERS},
+    **{f"extattr {o}": layout.extattr_header(o) for o in ORDERS},
 }
 
 
@@ -49,10 +51,12 @@ def test_the_derived_format_reads_and_writes_as_the_construct_does(name: str, da
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_the_pointer_array_reads_as_construct_does(order: layout.ByteOrder) -> None:
-    raw = bytes(range(64))
-    fast = record(layout.pointer(order)).array(16)
-    assert list(fast.unpack(raw)) == list(construct.Array(16, layout.pointer(order)).parse(raw))
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_pointer_array_reads_as_construct_does(order: layout.ByteOrder, variant: layout.Variant) -> None:
+    definition = layout.pointer(order, variant)
+    raw = bytes(range(16 * definition.sizeof()))
+    fast = record(definition).array(16)
+    assert list(fast.unpack(raw)) == list(construct.Array(16, definition).parse(raw))
 
 
 @pytest.mark.parametrize(
@@ -76,6 +80,31 @@ def test_the_pointer_array_reads_as_construct_does(order: layout.ByteOrder) -> N
         ),
         (layout.cylinder_group("little", "4.3"), 984, {"cg_btot": 84, "cg_b": 212, "cg_iused": 724, "cg_magic": 980}),
         (layout.cylinder_group("little", "4.4"), 168, {"cg_magic": 4, "cg_btotoff": 84, "cg_nclusterblks": 112}),
+        (
+            layout.superblock("big", "ufs2"),
+            1380,
+            {
+                "fs_old_csaddr": 152,
+                "fs_swuid": 712,
+                "fs_maxbsize": 860,
+                "fs_sblockloc": 1000,
+                "fs_cstotal.cs_ndir": 1008,
+                "fs_time": 1072,
+                "fs_csaddr": 1096,
+                "fs_snapinum": 1116,
+                "fs_mtime": 1208,
+                "fs_ckhash": 1304,
+                "fs_flags": 1312,
+                "fs_maxsymlinklen": 1320,
+                "fs_magic": 1372,
+            },
+        ),
+        (layout.cylinder_group("big", "ufs2"), 168, {"cg_iusedoff": 92, "cg_initediblk": 120, "cg_time": 136}),
+        (
+            layout.dinode("big", "ufs2"),
+            256,
+            {"di_size": 16, "di_birthtime": 56, "di_extsize": 92, "di_db": 112, "di_ib": 208, "di_ckhash": 244},
+        ),
         (layout.dinode("little"), 128, {"di_size": 8, "di_db": 40, "di_ib": 88, "di_flags": 100, "di_uid": 112}),
         (layout.directory_header("little", "4.3"), 8, {"d_namlen": 6}),
         (layout.directory_header("little", "4.4"), 8, {"d_type": 6, "d_namlen": 7}),

@@ -13,7 +13,7 @@ from bootfs.superblock import RELATIONS, find_superblock
 
 # For each relation, fields that break it and no relation before it.
 BREAKS: dict[str, list[dict[str, Any]]] = {
-    "fs_magic": [{"fs_magic": 0x011955}, {"fs_magic": 0}],
+    "fs_magic is": [{"fs_magic": 0x011955}, {"fs_magic": 0}],
     "fs_bsize is a power": [{"fs_bsize": b} for b in (0, 512, 2048, 4097, -4096, 131072, 0x7FFFFFFF)],
     "fs_fsize is a power": [{"fs_fsize": f} for f in (0, 256, 511, 8192, 0x7FFFFFFF, -512)],
     "fs_frag = fs_bsize": [{"fs_frag": 0}, {"fs_frag": 4}, {"fs_frag": -8}],
@@ -62,7 +62,7 @@ def test_a_broken_relation_is_named(order: str, relation: str, fields: dict[str,
     with pytest.raises(FileSystemError) as error:
         find_superblock(builder.device())
     assert error.value.code == FsCode.FS_INVALID_FS
-    if relation != "fs_magic":
+    if relation != "fs_magic is":
         assert f"broken relation: {relation}" in str(error.value)
         assert error.value.place == "superblock at byte 8192"
     assert "\n" not in str(error.value)
