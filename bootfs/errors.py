@@ -3,6 +3,7 @@
 Interface:
     FsCode            the codes of Mach's bootstrap/file_io.h (5000...) and of device/device_types.h (2500...)
     FileSystemError   raised for every broken disk, bad path and failed transfer; nothing else leaves this room
+    UnknownFormat     the one kind of it that a probe tells apart: this format is not there at all
 Not here: what a command prints, or whether a caller should try again.
 """
 
@@ -43,3 +44,11 @@ class FileSystemError(Exception):
 
     def __str__(self) -> str:
         return f"{self.place}: {self.message}" if self.place else self.message
+
+
+class UnknownFormat(FileSystemError):
+    """Nothing on the device looks like this format: FS_INVALID_FS, as for one that is there and broken."""
+
+    def __init__(self, message: str, place: str = "superblock") -> None:
+        super().__init__(FsCode.FS_INVALID_FS, message, place)
+        self.args = (message, place)

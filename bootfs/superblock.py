@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from bootfs.device import BlockDevice
-from bootfs.errors import FileSystemError, FsCode
+from bootfs.errors import FileSystemError, FsCode, UnknownFormat
 from bootfs.layout import (
     DEV_BSIZE,
     FS_44INODEFMT,
@@ -180,8 +180,8 @@ RELATIONS: tuple[tuple[str, Callable[[Superblock], bool]], ...] = (
 def find_superblock(device: BlockDevice) -> Superblock:
     """The superblock of the file system that begins at byte 0 of `device`.
 
-    FileSystemError FS_INVALID_FS when none is there, or naming the relation that the first one found breaks; the
-    device's own errors as they come.
+    UnknownFormat when none is there; FileSystemError FS_INVALID_FS naming the relation that the first one found
+    breaks; the device's own errors as they come.
     """
     broken: FileSystemError | None = None
     for location, data, order, variant in sorted(_candidates(device), key=_out_of_place):
@@ -189,10 +189,8 @@ def find_superblock(device: BlockDevice) -> Superblock:
             return parse_superblock(data, order, variant, location)
         except FileSystemError as error:
             broken = broken or error
-    raise broken or FileSystemError(
-        FsCode.FS_INVALID_FS,
-        "no FFS superblock at byte 65536, 8192, 0 or 262144; is it 4.2BSD to UFS2, and does it begin here?",
-        "superblock",
+    raise broken or UnknownFormat(
+        "no FFS superblock at byte 65536, 8192, 0 or 262144; is it 4.2BSD to UFS2, and does it begin here?"
     )
 
 
