@@ -1,9 +1,10 @@
 # make demo    the main job, shown step by step        make test    all the tests
 # make check   ruff, mypy --strict, the import law     make bench   measures, as tables
 # make simulate SEEDS=5000  more schedules of kernel, pager and disk than `make test` searches
+# make man     man pages, into build/man
 # make fixtures  the disks of fixtures/disks, made from their recipes into build/disks
 # Every target sets up what it needs: a .venv here, and libfuse2 by apt when we may.
-.PHONY: demo test check bench simulate fixtures setup system clean
+.PHONY: demo test check bench simulate man fixtures setup system clean
 SHELL := /bin/bash
 PYTHON ?= python3
 SEEDS ?= 2000
@@ -28,6 +29,9 @@ bench: setup
 
 simulate: setup
 	SEEDS=$(SEEDS) $(BIN)/pytest -q -n 2 tests/test_simulated_system.py
+
+man: setup
+	$(BIN)/python docs/make_man.py build/man
 
 fixtures: setup
 	$(BIN)/python -m fixtures.disks build/disks

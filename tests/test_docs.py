@@ -1,0 +1,56 @@
+"""The pages that are made from the code are those of this code, and the README names only what there is."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS = ("bootfs", "machsim", "mkpagingfile", "pagerctl", "pagerd", "pagermount")
+
+
+def make(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "docs" / script), *arguments], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
+
+
+def test_the_protocol_page_is_that_of_the_messages() -> None:
+    assert make("make_protocol.py", "--check").returncode == 0, "run: python docs/make_protocol.py"
+
+
+@pytest.fixture(scope="module")
+def man(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("man")
+    done = make("make_man.py", str(directory))
+    assert done.returncode == 0, done.stderr
+    return directory
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_man_page_with_its_options(man: Path, command: str) -> None:
+    page = (man / f"{command}.1").read_text()
+    for part in (
+        f".TH {command.upper()} 1",
+        ".SH NAME",
+        ".SH SYNOPSIS",
+        ".SH OPTIONS",
+        ".SH EXAMPLE",
+        ".SH EXIT STATUS",
+    ):
+        assert part in page
+    assert r"\-\-version" in page
+
+
+def test_the_readme_names_commands_and_make_targets_that_exist() -> None:
+    readme = (ROOT / "README.md").read_text()
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"make (\w+)\b(?= |`|$)", readme, re.MULTILINE)) & targets >= {"demo", "test", "simulate"}
+    for command in re.findall(r"^\$ (\w+)", readme, re.MULTILINE):
+        assert command in (*COMMANDS, "head", "cat"), command
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", readme):
+        assert (ROOT / link).exists(), link
