@@ -34,18 +34,20 @@ HEAD = f"""# The protocol
 
 Generated from the dataclasses by `docs/make_protocol.py`; a test keeps it current.
 
-Messages go to *ports*, by *rights* (`mach/ports.py`). In one process a message is a Python object. Between processes it is
-one packet of a Unix `SEQPACKET` socket (`mach/wire.py`), little endian: a header of {wire.HEADER.size} bytes (magic `mach`, flags,
-message id, destination name, body bytes, data bytes), the body, the data. A body and data above {wire.INLINE_BYTES >> 10} KiB
-together travel in a memfd passed beside the header (flag {wire.IN_MEMFD}).
+Messages go to *ports*, by *rights* (`mach/ports.py`). In one process a message is a Python object. Between
+processes it is one packet of a Unix `SEQPACKET` socket (`mach/wire.py`), little endian: a header of
+{wire.HEADER.size} bytes (magic `mach`, flags, message id, destination name, body bytes, data bytes), the body, the
+data. A body and data above {wire.INLINE_BYTES >> 10} KiB together travel in a memfd passed beside the header (flag
+{wire.IN_MEMFD}).
 
-The body holds the fixed fields in their order (numbers at their width; a right as `u8` kind and `u32` name), then the
-variable ones (`str`: `u16` length and UTF-8; a row of records: `u32` count and the records, each laid out the same way). The
-field `data` travels behind the body. Kinds of rights: 0 none, 1 send, 2 send-once, 3 receive, 4 send to a port of the
-receiver's own. The end that connects names its ports with odd numbers, the other with even ones; 2 is the service.
+The body holds the fixed fields in their order (numbers at their width; a right as `u8` kind and `u32` name), then
+the variable ones (`str`: `u16` length and UTF-8; a row of records: `u32` count and the records, each laid out the
+same way). The field `data` travels behind the body. Kinds of rights: 0 none, 1 send, 2 send-once, 3 receive, 4 send
+to a port of the receiver's own. The end that connects names its ports with odd numbers, the other with even ones; 2
+is the service.
 
-A message that does not decode exactly, or that uses a right its sender was not given, ends the connection of its sender;
-nobody else notices. All offsets and lengths are bytes; of pages, multiples of the page size.
+A message that does not decode exactly, or that uses a right its sender was not given, ends the connection of its
+sender; nobody else notices. All offsets and lengths are bytes; of pages, multiples of the page size.
 """
 
 
