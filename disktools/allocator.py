@@ -1,12 +1,13 @@
 """What is free on a whole file system, and the only code that takes it.
 
 Interface:
-    Allocator.open(device, fs)       of a 4.2/4.3-format disk; FileSystemError where its maps and counts disagree
+    Allocator.open(device, fs)       of a disk; FileSystemError where its maps and counts disagree
     Allocator.new(fs, fields)        of a disk in the making
     take_runs(blocks) -> [Run]       full blocks in as few runs as can be
     take_block(cg), take_fragments(count, cg), take_inode(cg, directory), take_file(bytes, cg)     NoRoom
     extend_fragments, give_fragments
     free_blocks(), totals(), check(), map_writes(device, time)
+    fresh_inodes                     inode blocks that were never written: to be zeros before the maps count them
 Invariants:
     1. Each group's invariants hold (CylinderGroup.check).
     2. Nothing is on the disk before the caller writes what map_writes gives; a plan that fails leaves no trace.
@@ -24,12 +25,14 @@ from typing import Any, TypeVar
 
 from bootfs.device import BlockDevice
 from bootfs.errors import FileSystemError, FsCode
-from bootfs.geometry import cgbase, cgtod, dtog, dtogd, fragroundup, fsbtobyte, numfrags
+from bootfs.geometry import cgbase, cgsblock, cgtod, dtog, dtogd, fragroundup, fsbtobyte, ino_to_fsba, numfrags
 from bootfs.layout import NDADDR, SBSIZE, csum, superblock
 from bootfs.layout_format import record
 from bootfs.superblock import Superblock
-from disktools.cylinder_group import CylinderGroup, Rotation
+from disktools.cylinder_group import CylinderGroup
 from disktools.errors import NoRoom
+from disktools.group_tables import CSUM_NAMES, Rotation
+from disktools.superblock_update import updated_superblock
 
 T = TypeVar("T")
 
@@ -48,17 +51,22 @@ class Allocator:
     def __init__(self, fs: Superblock, groups: Sequence[CylinderGroup]) -> None:
         self.fs = fs
         self.groups = groups
+        self.fresh_inodes: list[tuple[int, int]] = []  # byte offset and length
         self._changed: set[int] = set()
 
     @classmethod
     def new(cls, fs: Superblock, fields: Mapping[str, Any]) -> Allocator:
         """All free. `fields` are the whole of struct fs. The last group counts its remainder of cylinders."""
         rotation = Rotation.of(fs, fields)
-        cpg, last = fields["fs_cpg"], fs.fs_ncg - 1
-        groups = [
-            CylinderGroup.empty(fs, rotation, cgx, fields["fs_ncyl"] % cpg if cgx == last else cpg)
-            for cgx in range(fs.fs_ncg)
-        ]
+        cpg, last = fields.get("fs_cpg", 1), fs.fs_ncg - 1
+        groups: list[CylinderGroup] = []
+        models: dict[tuple[bool, bool, int], CylinderGroup] = {}  # on a large disk most groups are alike
+        for cgx in range(fs.fs_ncg):
+            key = (cgx == 0, cgx == last, cgsblock(fs, cgx) - cgbase(fs, cgx))
+            if key not in models:
+                ncyl = fields["fs_ncyl"] % cpg if cgx == last and fs.tables == "4.3" else cpg
+                models[key] = CylinderGroup.empty(fs, rotation, cgx, ncyl)
+            groups.append(models[key].twin(cgx))
         one = cls(fs, groups)
         one._changed.update(range(fs.fs_ncg))
         return one
@@ -101,7 +109,7 @@ class Allocator:
     def totals(self) -> dict[str, int]:
         """struct csum of the whole file system: cs_ndir, cs_nbfree, cs_nifree, cs_nffree."""
         summaries = [group.summary() for group in self.groups]
-        return {name: sum(one[name] for one in summaries) for name in summaries[0]}
+        return {name: sum(one[name] for one in summaries) for name in CSUM_NAMES}
 
     def check(self) -> None:
         """Invariant 1."""
@@ -159,7 +167,11 @@ class Allocator:
     def take_inode(self, cg: int, directory: bool) -> int:
         """One inode, in group `cg` if it has one."""
         group, number = self._first(cg, "inode", CylinderGroup.find_inode)
+        before = group.initialised
         group.take_inode(number, directory)
+        if group.initialised > before:
+            fs, first = self.fs, ino_to_fsba(self.fs, group.cgx * self.fs.fs_ipg + before)
+            self.fresh_inodes.append((fsbtobyte(fs, first), (group.initialised - before) * fs.inode_bytes))
         self._changed.add(group.cgx)
         return group.cgx * self.fs.fs_ipg + number
 
@@ -227,6 +239,12 @@ class Allocator:
 
     # The maps on disk
 
+    def clean_writes(self, device: BlockDevice, clean: bool) -> Iterator[tuple[int, bytes]]:
+        """The superblock that says whether the disk is to be checked before it is used. 4.2/4.3BSD has no such mark."""
+        if self.fs.format != "4.3bsd":
+            data = device.read(self.fs.location, SBSIZE)
+            yield self.fs.location, updated_superblock(self.fs, data, {"fs_clean": int(clean)})
+
     def map_writes(self, device: BlockDevice, time: int) -> Iterator[tuple[int, bytes]]:
         """Byte offset and bytes of everything that must be written for what was taken since the last call, in order.
 
@@ -240,8 +258,5 @@ class Allocator:
             yield fsbtobyte(fs, cgtod(fs, cgx)), self.groups[cgx].pack()
         for cgx in changed:
             yield fsbtobyte(fs, fs.fs_csaddr) + cgx * layout.size, layout.pack(self.groups[cgx].summary())
-        whole = record(superblock(fs.byte_order, fs.tables))
-        values = whole.unpack(device.read(fs.location, whole.size))
-        values |= {f"fs_cstotal.{name}": count for name, count in self.totals().items()}
-        values["fs_time"] = time
-        yield fs.location, whole.pack(values)
+        values = {f"fs_cstotal.{name}": count for name, count in self.totals().items()}
+        yield fs.location, updated_superblock(fs, device.read(fs.location, SBSIZE), values | {"fs_time": time})

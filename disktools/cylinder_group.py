@@ -1,8 +1,8 @@
 """One cylinder group in memory: which fragments and inodes are free, with every count that the disk keeps of them.
 
 Interface:
-    Rotation(nspf, spc, nsect)       where a block passes under the heads; from a superblock's fields
     CylinderGroup.empty(fs, rotation, cgx, ncyl)     a new group: all free but its own metadata
+    CylinderGroup.twin(cgx)          a new group like an untouched one; the two share their maps until one changes
     CylinderGroup.parse(fs, rotation, cgx, data)     the group on a disk; FileSystemError where it contradicts itself
     find_block, free_runs, find_fragments, find_inode    what could be taken
     take_blocks, take_fragments, give_fragments, take_inode
@@ -12,62 +12,41 @@ Invariants:
     1. Every count equals what the maps say (check).
     2. The group's own metadata is never free.
     3. Nothing beyond the group's last fragment is free.
-Not here: choosing among groups (allocator), other groups, totals.
+    4. No inode is taken from `initialised` on: its block was never written.
+Not here: choosing among groups (allocator), other groups, totals; struct cg itself (group_tables).
 
 Blocks and fragments are numbered within the group. A block is one byte: bit i is set when its fragment i is free, so
-that searching for a free block is bytearray.find. Source: 4.3BSD sys/h/fs.h, sys/sys/ufs_alloc.c, etc/fsck/pass5.c.
+that searching for a free block is bytearray.find. Source: 4.3BSD sys/h/fs.h, sys/sys/ufs_alloc.c, etc/fsck/pass5.c;
+for the stretches of free blocks (clusters) 4.4BSD sys/ufs/ffs/ffs_alloc.c (ffs_clusteracct).
 """
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from typing import Any
 
 from bootfs.errors import FileSystemError, FsCode
 from bootfs.geometry import cgbase, cgdmin, cgsblock
-from bootfs.layout import CG_MAGIC, MAXCPG, MAXIPG, NRPOS, ROOTINO, cylinder_group
-from bootfs.layout_format import Record, record
+from bootfs.layout import MAXIPG, ROOTINO, cylinder_group
+from bootfs.layout_format import record
 from bootfs.superblock import Superblock
-
-
-@dataclass(frozen=True, slots=True)
-class Rotation:
-    """`nspf` sectors a fragment, `spc` sectors a cylinder, `nsect` sectors a track."""
-
-    nspf: int
-    spc: int
-    nsect: int
-
-    @classmethod
-    def of(cls, fs: Superblock, fields: Mapping[str, Any]) -> Rotation:
-        """From the fields of struct fs; FileSystemError where the tables of a group could not hold such a disk."""
-        one = cls(fields["fs_nspf"], fields["fs_spc"], fields["fs_nsect"])
-        if min(one.nspf, one.spc, one.nsect) < 1 or (fs.fs_fpg * one.nspf - 1) // one.spc >= MAXCPG:
-            raise FileSystemError(FsCode.FS_INVALID_FS, f"impossible geometry {one}", "superblock")
-        return one
-
-    def cbtocylno(self, fragment: int) -> int:
-        """The cylinder of a fragment, both counted within the group."""
-        return fragment * self.nspf // self.spc
-
-    def cbtorpos(self, fragment: int) -> int:
-        """The rotational position, 0 to 7, where a fragment begins."""
-        return fragment * self.nspf % self.nsect * NRPOS // self.nsect
+from disktools.group_tables import NO_ROTATION, GroupFacts, Rotation, blank_group, read_group, write_group
 
 
 @dataclass(slots=True)
 class Counts:
-    """What struct cg counts: cg_cs without directories, cg_frsum, cg_btot and cg_b (flat, 8 positions a cylinder)."""
+    """What struct cg counts: cg_cs without directories, cg_frsum, cg_btot and cg_b (flat, all positions a cylinder)."""
 
     nbfree: int = 0
     nffree: int = 0
     nifree: int = 0
     frsum: list[int] = field(default_factory=lambda: [0] * 8)
-    btot: list[int] = field(default_factory=lambda: [0] * MAXCPG)
-    rotations: list[int] = field(default_factory=lambda: [0] * (MAXCPG * NRPOS))
+    btot: list[int] = field(default_factory=list)
+    rotations: list[int] = field(default_factory=list)
 
 
 @cache
@@ -83,52 +62,48 @@ def _blocks_with_stretch(length: int, full: int) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def _free_places(blocks: bytes, frag: int, rotation: Rotation) -> list[list[int]]:
-    """How many free blocks lie at each cylinder and rotational position. On a large new disk most groups are alike."""
+def _free_places(blocks: bytes, frag: int, rotation: Rotation) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """How many free blocks lie on each cylinder, and at each rotational position of each."""
     full = (1 << frag) - 1
-    places = [[0] * NRPOS for _ in range(MAXCPG)]
+    btot, places = [0] * rotation.cylinders, [0] * (rotation.cylinders * rotation.positions)
     for block, bits in enumerate(blocks):
         if bits == full:
-            fragment = block * frag
-            places[rotation.cbtocylno(fragment)][rotation.cbtorpos(fragment)] += 1
-    return places
+            cylinder = rotation.cbtocylno(block * frag)
+            btot[cylinder] += 1
+            places[cylinder * rotation.positions + rotation.cbtorpos(block * frag)] += 1
+    return tuple(btot), tuple(places)
 
 
 _DIGITS = bytes(range(48, 50)) + bytes(254)  # 0 and 1 as text, for int()
 
 
-def _layout(fs: Superblock) -> Record:
-    if fs.tables != "4.3":
-        raise FileSystemError(
-            FsCode.FS_INVALID_FS,
-            "has the dynamic tables of 4.3-Reno and later; only 4.2/4.3BSD tables can be changed as yet",
-            "superblock",
-        )
-    return record(cylinder_group(fs.byte_order, "4.3"))
+def _bitmap(flags: bytes | bytearray, length: int) -> bytes:
+    """Bytes of 0 and 1 as `length` bytes of bits, the first one lowest."""
+    return int(flags[::-1].translate(_DIGITS) or b"0", 2).to_bytes(length, "little")
 
 
 class CylinderGroup:
     """The mutable state of one group; `values` are the fields of struct cg that allocation does not count."""
 
-    def __init__(self, fs: Superblock, rotation: Rotation, cgx: int, values: dict[str, Any]) -> None:
+    def __init__(self, fs: Superblock, rotation: Rotation, cgx: int, image: bytes) -> None:
         self.fs = fs
         self.rotation = rotation
         self.cgx = cgx
-        self.values = values
+        self.image = image  # struct cg as it was found; of it all stays that is not counted here
         self.fragments = min(fs.fs_fpg, fs.fs_size - cgbase(fs, cgx))
         self.full = (1 << fs.fs_frag) - 1
         self.blocks = bytearray(-(-self.fragments // fs.fs_frag))
         self.inodes = bytearray(fs.fs_ipg)  # 1 where taken
+        self.initialised = fs.fs_ipg
         self.directories = 0
         self.counts = Counts()
-        self.rest = b""  # what follows the maps up to fs_cgsize: nobody's, and kept
+        self._pack_of_twins = b""
+        self.like: CylinderGroup | None = None  # whose maps these are as long as nothing was taken here
 
     @classmethod
     def empty(cls, fs: Superblock, rotation: Rotation, cgx: int, ncyl: int) -> CylinderGroup:
         """A new group of `ncyl` cylinders, as struct cg counts them."""
-        group = cls(fs, rotation, cgx, {"cg_cgx": cgx, "cg_ncyl": ncyl, "cg_niblk": fs.fs_ipg})
-        group.values["cg_ndblk"] = group.fragments
-        group.values["cg_magic"] = CG_MAGIC
+        group = cls(fs, rotation, cgx, blank_group(fs, cgx, ncyl))
         group.blocks = bytearray([group.full]) * len(group.blocks)
         beyond = group.fragments % fs.fs_frag
         if beyond:
@@ -140,36 +115,52 @@ class CylinderGroup:
             group.blocks[end] &= group.full << reserved.stop % fs.fs_frag
         if cgx == 0:
             group.inodes[:ROOTINO] = b"\1" * ROOTINO
+        if fs.tables == "ufs2":
+            group.initialised = min(fs.fs_ipg, 2 * fs.fs_inopb)
         group.counts = group.recount()
         return group
+
+    def twin(self, cgx: int) -> CylinderGroup:
+        """Group `cgx`, new and shaped as this one, from which nothing may be taken any more."""
+        other = copy.copy(self)
+        other.cgx, other.counts, other.like = cgx, copy.deepcopy(self.counts), self
+        return other
+
+    def _own(self) -> None:
+        """Before the first change: maps of its own."""
+        if self.like:
+            self.image, self.like = self._renumbered(self.image), None
+            self.blocks, self.inodes = bytearray(self.blocks), bytearray(self.inodes)
+
+    def _renumbered(self, image: bytes) -> bytes:
+        layout = record(cylinder_group(self.fs.byte_order, self.fs.tables))
+        at = layout.offset_of("cg_cgx")
+        return image[:at] + self.cgx.to_bytes(4, self.fs.byte_order) + image[at + 4 :]
 
     @classmethod
     def parse(cls, fs: Superblock, rotation: Rotation, cgx: int, data: bytes) -> CylinderGroup:
         """The group in `data` (fs_bsize bytes). FileSystemError: allocating there would be unsafe."""
-        layout = _layout(fs)
-        values = layout.unpack(data)
-        group = cls(fs, rotation, cgx, values)
-        group._expect("its magic number", values["cg_magic"], CG_MAGIC)
-        group._expect("its number", values["cg_cgx"], cgx)
-        group._expect("its size in fragments", values["cg_ndblk"], group.fragments)
-        group._expect("room for fs_cgsize", layout.size + -(-fs.fs_fpg // 8) <= fs.fs_cgsize, True)
-        group._expect("at most 2048 inodes", fs.fs_ipg <= MAXIPG, True)
-        group._unpack_maps(values["cg_iused"], data[layout.size :])
-        group.rest = data[layout.size + -(-fs.fs_fpg // 8) : fs.fs_cgsize]
+        found = read_group(fs, rotation, cgx, data)
+        group = cls(fs, rotation, cgx, data[: fs.fs_cgsize])
+        group._unpack_maps(found.inodes, found.free)
+        group.initialised = found.initialised
         group._expect("free inodes below 3", cgx == 0 and not all(group.inodes[: ROOTINO + 1]), False)
-        group.directories = values["cg_cs.cs_ndir"]
+        group.directories = found.summary["cs_ndir"]
         group.counts = group.recount()
-        claimed = Counts(
-            values["cg_cs.cs_nbfree"],
-            values["cg_cs.cs_nffree"],
-            values["cg_cs.cs_nifree"],
-            list(values["cg_frsum"]),
-            list(values["cg_btot"]),
-            list(values["cg_b"]),
-        )
+        tables = (found.btot, found.rotations)
+        if fs.tables == "4.4" and tables != (group.counts.btot, group.counts.rotations):
+            # Later kernels let these two go stale and need them no more: they are then left as they are.
+            group.rotation, tables = NO_ROTATION, ([], [])
+            group.counts = group.recount()
+        free = (found.summary[name] for name in ("cs_nbfree", "cs_nffree", "cs_nifree"))
+        claimed = Counts(*free, found.frsum, *tables)
         for name in Counts.__slots__:
             group._expect(f"its count {name}", getattr(claimed, name), getattr(group.counts, name))
         group._expect("free metadata", any(group.is_free(fragment) for fragment in group.reserved()), False)
+        group._expect("inodes taken that never were written", any(group.inodes[group.initialised :]), False)
+        facts = group.facts()
+        group._expect("its count clusters", found.clusters, facts.clusters)
+        group._expect("its map of clusters", found.cluster_map == facts.cluster_map, True)
         return group
 
     def _expect(self, what: str, found: object, wanted: object) -> None:
@@ -241,9 +232,15 @@ class CylinderGroup:
 
     def take_blocks(self, block: int, count: int = 1) -> None:
         """Take blocks that are wholly free."""
-        for at in range(block, block + count):
-            assert self.blocks[at] == self.full, f"block {at} of group {self.cgx} is not free"
-            self._set(at, 0)
+        wanted = bytes([self.full]) * count
+        assert self.blocks[block : block + count] == wanted, f"block {block} of group {self.cgx} is not free"
+        self._own()
+        if self.rotation.cylinders:
+            for at in range(block, block + count):
+                self._set(at, 0)
+        else:
+            self.blocks[block : block + count] = bytes(count)
+            self.counts.nbfree -= count
 
     def take_fragments(self, fragment: int, count: int) -> None:
         """Take free fragments, all in one block."""
@@ -260,7 +257,10 @@ class CylinderGroup:
     def take_inode(self, number: int, directory: bool) -> None:
         """Take a free inode."""
         assert not self.inodes[number], f"inode {number} of group {self.cgx} is not free"
+        self._own()
         self.inodes[number] = 1
+        if number >= self.initialised:  # by whole blocks, as the kernels do
+            self.initialised = (number // self.fs.fs_inopb + 1) * self.fs.fs_inopb
         self.counts.nifree -= 1
         self.directories += directory
 
@@ -271,17 +271,19 @@ class CylinderGroup:
 
     def _set(self, block: int, bits: int) -> None:
         """The one place where a block changes, so that the counts follow it."""
+        self._own()
         self._count(self.counts, block, self.blocks[block], -1)
         self.blocks[block] = bits
         self._count(self.counts, block, bits, 1)
 
     def _count(self, counts: Counts, block: int, bits: int, sign: int) -> None:
         if bits == self.full:
-            fragment = block * self.fs.fs_frag
-            cylinder = self.rotation.cbtocylno(fragment)
             counts.nbfree += sign
-            counts.btot[cylinder] += sign
-            counts.rotations[cylinder * NRPOS + self.rotation.cbtorpos(fragment)] += sign
+            if self.rotation.cylinders:
+                fragment = block * self.fs.fs_frag
+                cylinder = self.rotation.cbtocylno(fragment)
+                counts.btot[cylinder] += sign
+                counts.rotations[cylinder * self.rotation.positions + self.rotation.cbtorpos(fragment)] += sign
         elif bits:
             for length in _free_stretches(bits):
                 counts.nffree += sign * length
@@ -289,25 +291,24 @@ class CylinderGroup:
 
     def recount(self) -> Counts:
         """The counts as the maps have them."""
-        places = _free_places(bytes(self.blocks), self.fs.fs_frag, self.rotation)
         counts = Counts(nifree=self.inodes.count(0), nbfree=self.blocks.count(self.full))
-        for cylinder in range(MAXCPG):
-            counts.rotations[cylinder * NRPOS : cylinder * NRPOS + NRPOS] = places[cylinder]
-            counts.btot[cylinder] = sum(places[cylinder])
-        for bits in range(1, self.full):
+        if self.rotation.cylinders:
+            btot, rotations = _free_places(bytes(self.blocks), self.fs.fs_frag, self.rotation)
+            counts.btot, counts.rotations = list(btot), list(rotations)
+        for bits, here in Counter(self.blocks.translate(None, bytes([0, self.full]))).items():
             for length in _free_stretches(bits):
-                here = self.blocks.count(bits)
                 counts.frsum[length] += here
                 counts.nffree += here * length
         return counts
 
     def check(self) -> None:
-        """Invariants 1 to 3."""
+        """Invariants 1 to 4."""
         assert self.counts == self.recount(), f"INV-1 in group {self.cgx}"
         assert not any(self.is_free(fragment) for fragment in self.reserved()), f"INV-2 in group {self.cgx}"
         assert all(bits <= self.full for bits in self.blocks), f"INV-3 in group {self.cgx}"
         beyond = self.fragments % self.fs.fs_frag
         assert not beyond or self.blocks[-1] >> beyond == 0, f"INV-3 in group {self.cgx}"
+        assert not any(self.inodes[self.initialised :]), f"INV-4 in group {self.cgx}"
 
     def summary(self) -> dict[str, int]:
         """The group's struct csum."""
@@ -319,25 +320,49 @@ class CylinderGroup:
             "cs_nffree": counts.nffree,
         }
 
-    def pack(self) -> bytes:
-        """fs_cgsize bytes of struct cg.
-
-        The rotors stay: they are only hints. So does cg_time (0 on a new disk), which nobody reads but fsck, and that
-        takes a time in its own future for damage: a machine of 1986 has a clock of 1986 (4.3BSD etc/fsck/pass5.c).
-        """
-        layout, counts, frag = _layout(self.fs), self.counts, self.fs.fs_frag
-        inodes = int(self.inodes[::-1].translate(_DIGITS), 2)
+    def facts(self) -> GroupFacts:
+        """As the disk keeps them."""
+        counts, frag = self.counts, self.fs.fs_frag
         if frag == 8:
-            free = int.from_bytes(self.blocks, "little")
+            free = bytes(self.blocks)
         else:
             digits = "".join(f"{bits:0{frag}b}" for bits in reversed(self.blocks))
-            free = int(digits, 2)
-        values = self.values | {f"cg_cs.{name}": count for name, count in self.summary().items()}
-        values |= {
-            "cg_frsum": tuple(counts.frsum),
-            "cg_btot": tuple(counts.btot),
-            "cg_b": tuple(counts.rotations),
-            "cg_iused": inodes.to_bytes(MAXIPG // 8, "little"),
-        }
-        free_map = free.to_bytes(-(-self.fs.fs_fpg // 8), "little")
-        return (layout.pack(values) + free_map + self.rest).ljust(self.fs.fs_cgsize, b"\0")
+            free = int(digits, 2).to_bytes(-(-self.fs.fs_fpg // 8), "little")
+        clusters, cluster_map = self._clusters()
+        return GroupFacts(
+            self.summary(),
+            counts.frsum,
+            counts.btot,
+            counts.rotations,
+            clusters,
+            _bitmap(self.inodes, (MAXIPG if self.fs.tables == "4.3" else -(-self.fs.fs_ipg // 8) * 8) // 8),
+            free.ljust(-(-self.fs.fs_fpg // 8), b"\0"),
+            cluster_map,
+            self.initialised,
+        )
+
+    def _clusters(self) -> tuple[list[int], bytes]:
+        """How many stretches of 1, 2, ... free blocks there are (the last counts the longer ones too); which are free.
+
+        A last block that is cut short is none.
+        """
+        longest = self.fs.fs_contigsumsize if self.fs.tables != "4.3" else 0
+        if longest <= 0:
+            return [], b""
+        counts = [0] * longest
+        for _, length in self.free_runs():
+            counts[min(length, longest) - 1] += 1
+        flags = self.blocks.translate(bytes(bits == self.full for bits in range(256)))
+        return counts, _bitmap(flags, -(-(self.fs.fs_fpg // self.fs.fs_frag) // 8))
+
+    def pack(self) -> bytes:
+        """fs_cgsize bytes of struct cg."""
+        if self.like:
+            return self._renumbered(self.like._packed())
+        return write_group(self.fs, self.rotation, self.image, self.facts())
+
+    def _packed(self) -> bytes:
+        """pack, remembered, of a group that others are like."""
+        if not self._pack_of_twins:
+            self._pack_of_twins = self.pack()
+        return self._pack_of_twins
