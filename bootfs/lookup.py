@@ -58,23 +58,24 @@ def as_bytes(path: bytes | str) -> bytes:
 def open_file(devices: Mapping[str, BlockDevice], path: bytes | str, mount: Mount | None = None) -> OpenFile:
     """The file or raw device of a full path, by the rules of Mach's open_file (bootstrap/file_io.c:559-788).
 
-    `mount` makes a file system of a device; without it, any FFS. FileSystemError with Mach's code: FS_NO_ENTRY (also
-    for no device name, and for a trailing "/"), D_NO_SUCH_DEVICE, FS_NOT_DIRECTORY, FS_NAME_TOO_LONG (a component over
-    256 bytes, a path over 1023), FS_INVALID_PARAMETER (a byte above 127), FS_SYMLINK_LOOP (the ninth link),
-    FS_INVALID_FS. Mach copies the path unchecked and keeps the device after an error; ours does neither.
+    `mount` makes a file system of a device; without it, any format that is known (probe). FileSystemError with Mach's
+    code: FS_NO_ENTRY (also for no device name, and for a trailing "/"), D_NO_SUCH_DEVICE, FS_NOT_DIRECTORY,
+    FS_NAME_TOO_LONG (a component over 256 bytes, a path over 1023), FS_INVALID_PARAMETER (a byte above 127),
+    FS_SYMLINK_LOOP (the ninth link), FS_INVALID_FS. Mach copies the path unchecked and keeps the device after an error;
+    ours does neither.
     """
     text = as_bytes(path)
     if not text.startswith(DEVICE_PREFIX):
         raise FileSystemError(FsCode.FS_NO_ENTRY, "no device name: it must begin with /dev/<name>", shown(text))
     if len(text) >= MAXPATHLEN:
         raise FileSystemError(FsCode.FS_NAME_TOO_LONG, f"a path of {len(text)} bytes", shown(text[:40]) + "...")
-    return _MachWalk(devices, mount or _any_ffs).open(text)
+    return _MachWalk(devices, mount or _any_format).open(text)
 
 
-def _any_ffs(device: BlockDevice) -> BootFileSystem:
-    from bootfs.filesystem import FileSystem  # it imports this module
+def _any_format(device: BlockDevice) -> BootFileSystem:
+    from bootfs.probe import open_any  # the formats import this module
 
-    return FileSystem.open(device)
+    return open_any(device)
 
 
 def mach_mount(device: BlockDevice) -> BootFileSystem:

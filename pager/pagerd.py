@@ -52,14 +52,15 @@ class Disks:
 
     def paging_file(self, argument: str, offset: int) -> PagingFile:
         """IMAGE or IMAGE:/path as a device and its blocks.  click.ClickException with what to do."""
-        from bootfs.filesystem import FileSystem  # brings construct: only once a disk is to be opened
+        from bootfs.lookup import resolve
+        from bootfs.probe import open_any  # brings construct: only once a disk is to be opened
 
         image, _, path = argument.partition(":") if not os.path.exists(argument) else (argument, "", "")
         path = path or PAGING_FILE
         try:
             device = self._open(image)
-            file_system = FileSystem.open(device, offset)
-            inode = file_system.lookup(path)
+            file_system = open_any(device, offset)
+            inode = resolve(file_system, path)
             if inode.kind != "file":
                 raise click.ClickException(f"{image}: {path} is not a regular file; name another as {image}:/path")
             blocks = file_system.block_list(inode)
@@ -114,8 +115,8 @@ def main(
 ) -> None:
     """Serve memory objects out of the paging file of each IMAGE, in the foreground.
 
-    IMAGE is a disk image or a block device with a BSD file system; its paging file is /mach_servers/paging_file, or
-    PATH.  SIGTERM lets what is under way end, and exits 0.
+    IMAGE is a disk image or a block device with a BSD file system, or an ext2; its paging file is
+    /mach_servers/paging_file, or PATH.  SIGTERM lets what is under way end, and exits 0.
     """
     if page_size & (page_size - 1) or not 512 <= page_size <= 65536:
         raise click.BadParameter("a power of two from 512 to 65536 is needed", param_hint="--page-size")
