@@ -28,7 +28,8 @@ class PageState(enum.IntEnum):
 
     IDLE = 0
     WRITING = 1
-    BAD = 2  # its last write failed, or its block cannot be read
+    BAD = 2  # its last write failed: the page is lost
+    PRECIOUS = 3  # the kernel has the only copy
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ Interface:
     BackingStore(runtime, page_size)
         .add(name, device, blocks) -> PagingPartition     BackingStoreError: unfit, or there already
         .allocate(count) -> (partition index, first slot, how many)     NoPagingSpace
-        .partition(index), .partitions(), .total_pages, .free_pages
+        .partition(index), .partitions(), .total_pages, .free_pages, .is_short
 
 Invariants:
     1. No two partitions overlap on one device (the same file twice is silent corruption in Mach, weakness 7).
@@ -61,6 +61,11 @@ class BackingStore:
     @property
     def free_pages(self) -> int:
         return sum(partition.free for partition in self._partitions)
+
+    @property
+    def is_short(self) -> bool:
+        """Less than half is free: slots are worth more than what rewriting a page costs (as Linux's swap cache)."""
+        return 2 * self.free_pages < self.total_pages
 
     def allocate(self, count: int) -> tuple[int, int, int]:
         """Slots in a row in the first partition that has room, as many of `count` as it can give."""

@@ -190,7 +190,7 @@ class DefaultPager:
         named: list[tuple[int, int]] = []
         for obj in self.objects():
             obj.check()
-            named += [(entry.partition, entry.slot) for _, entry in obj.map.pages(0) if not entry.lost]
+            named += [(entry.partition, entry.slot) for _, entry in obj.map.pages(0) if entry.stored]
         assert len(named) == len(set(named)), "INV-2: two pages share a slot"
         used = {(p.index, slot) for p in self.store.partitions() for slot in p.used_slots()}
         assert used == set(named), f"INV-2: slots in use {len(used)}, named by page maps {len(named)}"

@@ -37,7 +37,7 @@ from mach.message import Message
 from mach.notify import NoSenders
 from mach.ports import DeadPort, SendRight
 from pager.memory_object import MemoryObject
-from pager.page_io import Missing, Piece, read_pages, write_pages
+from pager.page_io import Missing, Piece, give_away, read_pages, write_pages
 from pager.page_map import Entry
 
 if TYPE_CHECKING:
@@ -77,10 +77,8 @@ def memory_object_terminate(pager: DefaultPager, obj: MemoryObject, seqno: int, 
 def memory_object_data_request(
     pager: DefaultPager, obj: MemoryObject, seqno: int, message: MemoryObjectDataRequest
 ) -> None:
-    """Page in.  The pages are kept on backing store: the next pageout overwrites them in place.
-
-    Mach frees them at once if write access is wanted, and so loses them when the fault is then abandoned
-    (reference weakness 8).
+    """Page in.  Pages are kept on backing store, where the next pageout overwrites them in place; only while space is
+    short are those that will be written to supplied as precious, and their slots used for others.
     """
     pages = obj.page_range(message.offset, message.length)
     if pages is not None and message.length > MAX_CLUSTER_BYTES:
@@ -95,23 +93,29 @@ def memory_object_data_request(
     if pages is None:
         return pager.refuse(message, f"data_request for {message.length} bytes at {message.offset} of {obj!r}")
     pieces = read_pages(pager.store, obj, pages, entries)
+    give = obj.internal and bool(message.desired_access & VmProt.WRITE) and pager.store.is_short
     for piece in pieces:
-        _reply(message.control, _answer(piece, pager.page_size))
+        precious = False
+        if give and not isinstance(piece.content, Missing):
+            its = range(piece.page, piece.page + piece.count)
+            precious = give_away(pager.store, obj, its, entries[its.start - pages.start : its.stop - pages.start])
+        _reply(message.control, _answer(piece, pager.page_size, precious))
     message.control.drop()
     with obj.lock:  # only now: terminate waits until the answers are sent
         obj.end_read()
         obj.pageins += sum(piece.count for piece in pieces if not isinstance(piece.content, Missing))
-        obj.errors += sum(piece.count for piece in pieces if piece.content is Missing.FAILED)
+        obj.errors += sum(piece.count for piece in pieces if piece.content in (Missing.FAILED, Missing.GIVEN))
     return None
 
 
-def _answer(piece: Piece, page_size: int) -> Message:
+def _answer(piece: Piece, page_size: int, precious: bool) -> Message:
+    """A page that was given away and is asked for again has been lost by its kernel: an error, not zeros (P2)."""
     offset, length = piece.page * page_size, piece.count * page_size
     if piece.content is Missing.ABSENT:
         return MemoryObjectDataUnavailable(offset, length)
     if isinstance(piece.content, Missing):
         return MemoryObjectDataError(offset, length, KernReturn.KERN_MEMORY_ERROR)
-    return MemoryObjectDataSupply(offset, VmProt.NONE, precious=0, reply=None, data=bytes(piece.content))
+    return MemoryObjectDataSupply(offset, VmProt.NONE, precious=precious, reply=None, data=bytes(piece.content))
 
 
 def memory_object_data_write(
@@ -151,7 +155,7 @@ def _store(
     if pages is None:
         return pager.refuse(message, f"{len(message.data)} bytes written at {message.offset} of {obj!r}")
     new = write_pages(pager.store, obj, wanted, old, memoryview(message.data), pages.start)
-    lost = sum(entry.lost for entry in new.values())
+    lost = sum(not entry.stored for entry in new.values())
     with obj.lock:
         for page, entry in new.items():
             obj.map.store(page, entry)

@@ -3,7 +3,8 @@
 Interface:
     read_pages(store, object, pages)            -> a list of Piece, in order, covering the pages
     write_pages(store, object, pages, data)     -> how many pages could not be written
-    Piece    first page, count, and either data, or why there is none: Absent, Failed
+    give_away(store, object, pages, entries)    -> whether their slots were freed, the kernel having the only copies
+    Piece    first page, count, and either data, or why there is none: Missing
 
 Rules:
     - A page comes back exactly as it was last written, or as Failed (P2): each is checked against its digest.
@@ -28,7 +29,7 @@ from dataclasses import dataclass
 from pager.backing_store import BackingStore
 from pager.integrity import page_digest
 from pager.memory_object import MemoryObject
-from pager.page_map import Entry, lost_entry
+from pager.page_map import Entry, Fate, homeless_entry
 from pager.partition import BackingStoreError, NoPagingSpace
 
 WRITE_TRIES = 4  # how many blocks may turn out bad before a page is given up
@@ -40,6 +41,7 @@ class Missing(enum.Enum):
 
     ABSENT = "never written"
     FAILED = "lost or unreadable"
+    GIVEN = "precious: the kernel has the only copy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,8 @@ def read_pages(store: BackingStore, obj: MemoryObject, pages: range, entries: li
         head = row[0]
         if head is None:
             pieces.append(Piece(first, len(row), Missing.ABSENT))
-        elif head.lost:
-            pieces.append(Piece(first, len(row), Missing.FAILED))
+        elif not head.stored:
+            pieces.append(Piece(first, len(row), Missing.GIVEN if head.fate is Fate.GIVEN else Missing.FAILED))
         else:
             pieces.extend(_read_row(store, obj, first, [entry for entry in row if entry is not None]))
     return pieces
@@ -98,7 +100,9 @@ def _reread(store: BackingStore, obj: MemoryObject, page: int, entry: Entry) -> 
         with obj.lock:
             obj.await_written(range(page, page + 1))
             now = obj.map.entry(page)
-        if now is None or now.lost or now == entry:
+        if now is not None and now.fate is Fate.GIVEN:
+            return Piece(page, 1, Missing.GIVEN)
+        if now is None or not now.stored or now == entry:
             break
         entry = now
         try:
@@ -122,9 +126,27 @@ def _rows(pages: range, entries: list[Entry | None]) -> Iterator[tuple[int, list
 def _adjoin(one: Entry | None, other: Entry | None) -> bool:
     if one is None or other is None:
         return one is other
-    if one.lost or other.lost:
-        return one.lost and other.lost
+    if not (one.stored and other.stored):
+        return one.fate is other.fate
     return one.partition == other.partition and one.slot + 1 == other.slot
+
+
+def give_away(store: BackingStore, obj: MemoryObject, pages: range, entries: list[Entry | None]) -> bool:
+    """Free the slots of pages that are about to be supplied as precious; False if a later message has changed one.
+
+    From here on the kernel has the only copies.  The map remembers that, so that the pages are never taken for pages
+    that were never written: Mach forgets them, and loses a page whose fault is then abandoned (weakness 8).
+    """
+    with obj.lock:
+        if obj.dead or not obj.writing.isdisjoint(pages) or [obj.map.entry(page) for page in pages] != entries:
+            return False
+        for page, entry in zip(pages, entries, strict=True):
+            assert entry is not None
+            obj.map.store(page, homeless_entry(Fate.GIVEN, entry.generation))
+    for entry in entries:
+        assert entry is not None
+        store.partition(entry.partition).free_slot(entry.slot)
+    return True
 
 
 # -- out ---------------------------------------------------------------------------------------------------------------
@@ -146,13 +168,13 @@ def write_pages(
         generation = before.next_generation() if before is not None else 0
         content = data[(page - base) * size : (page - base + 1) * size]
         digest = page_digest(obj.object_id, page, generation, content)
-        if before is None or before.lost:
+        if before is None or not before.stored:
             homeless.append(page)
-            new[page] = Entry(0, 0, generation, digest, lost=True)
+            new[page] = Entry(0, 0, generation, digest, Fate.LOST)
         else:
             new[page] = Entry(before.partition, before.slot, generation, digest)
     _give_slots(store, homeless, new)
-    placed = [page for page in new if not new[page].lost]
+    placed = [page for page in new if new[page].stored]
     for row in _write_rows(placed, new):
         _write_row(store, row, new, data, base)
     return new
@@ -166,7 +188,7 @@ def _give_slots(store: BackingStore, homeless: list[int], new: dict[int, Entry])
             partition, first, given = store.allocate(len(homeless) - at)
         except NoPagingSpace:
             for page in homeless[at:]:
-                new[page] = lost_entry(new[page].generation)
+                new[page] = homeless_entry(Fate.LOST, new[page].generation)
             return
         for slot, page in enumerate(homeless[at : at + given], first):
             new[page] = Entry(partition, slot, new[page].generation, new[page].digest)
@@ -208,7 +230,7 @@ def _write_one(store: BackingStore, entry: Entry, content: memoryview) -> Entry:
         try:
             partition, slot, _ = store.allocate(1)
         except NoPagingSpace:
-            return lost_entry(entry.generation)
+            return homeless_entry(Fate.LOST, entry.generation)
         entry = Entry(partition, slot, entry.generation, entry.digest)
     store.partition(entry.partition).free_slot(entry.slot)
-    return lost_entry(entry.generation)
+    return homeless_entry(Fate.LOST, entry.generation)

@@ -5,7 +5,9 @@ Interface:
              .store(page, entry)
              .remove_all() -> the slots that it named
              .pages(first) -> (page, Entry) in order     len(): pages on backing store
-    Entry    partition, slot, generation, digest; lost: the page cannot be had (its last write failed)
+    Entry    partition, slot, generation, digest, fate
+    Fate     STORED: the slot has the page. LOST: its last write failed. GIVEN: precious, the kernel has the only copy
+    homeless_entry(fate, generation)
 
 Two levels, as in Mach, the second made at the first write to its 256 pages: 8 bytes a page and 32 of digest.
 
@@ -13,13 +15,15 @@ Invariants:
     1. A page has at most one slot; two pages never share one (PagingPartition hands each out once).
     2. A second-level block exists only if one of its pages has been stored; the first level never shrinks while pages
        are in it (Mach's could, under two growing threads: reference weakness "extend shrinks the table").
-    3. len(self) is the number of entries that hold a slot.
+    3. len(self) is the number of entries that hold a slot, which are the STORED ones.
+    4. A page that has an entry keeps one, whatever becomes of it: it is never taken for one that was never written.
 
 Not here: locks (the memory object's guards it); devices; what a slot is.
 """
 
 from __future__ import annotations
 
+import enum
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,27 +34,41 @@ LEAF_PAGES = 256
 PARTITION_BITS = 8
 SLOT_BITS = 32
 GENERATION_BITS = 22
-_LOST = 1 << 63
-_PRESENT = 1 << 62
+_FATE_SHIFT = PARTITION_BITS + SLOT_BITS + GENERATION_BITS  # two bits; 0: never written
 _NO_DIGEST = bytes(DIGEST_BYTES)
+
+
+class Fate(enum.IntEnum):
+    """What became of a page that was written."""
+
+    STORED = 1
+    LOST = 2
+    GIVEN = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is known of one page.  A lost page has no slot, and its generation goes on counting."""
+    """What is known of one page.  Only a stored page has a slot; the generation of any goes on counting."""
 
     partition: int
     slot: int
     generation: int
     digest: bytes
-    lost: bool = False
+    fate: Fate = Fate.STORED
+
+    @property
+    def stored(self) -> bool:
+        return self.fate is Fate.STORED
 
     def next_generation(self) -> int:
         return (self.generation + 1) % (1 << GENERATION_BITS)
 
 
+_FATES = (Fate.STORED, *Fate)  # by number; 0 does not occur
+
+
 class _Leaf:
-    """Entries of LEAF_PAGES pages, packed: lost, present, generation, partition, slot."""
+    """Entries of LEAF_PAGES pages, packed: fate, generation, partition, slot."""
 
     __slots__ = ("digests", "words")
 
@@ -83,10 +101,9 @@ class PageMap:
         if leaf is None:
             leaf = self._leaves[page // LEAF_PAGES] = _Leaf()
         at = page % LEAF_PAGES
-        self._stored += (not entry.lost) - self._holds_slot(leaf.words[at])
+        self._stored += entry.stored - (leaf.words[at] >> _FATE_SHIFT == Fate.STORED)
         leaf.words[at] = (
-            _PRESENT
-            | (_LOST if entry.lost else 0)
+            entry.fate << _FATE_SHIFT
             | entry.generation << (PARTITION_BITS + SLOT_BITS)
             | entry.partition << SLOT_BITS
             | entry.slot
@@ -95,7 +112,7 @@ class PageMap:
 
     def remove_all(self) -> list[tuple[int, int]]:
         """Forget everything.  Returns the (partition, slot) pairs that were held."""
-        held = [(entry.partition, entry.slot) for _, entry in self.pages(0) if not entry.lost]
+        held = [(entry.partition, entry.slot) for _, entry in self.pages(0) if entry.stored]
         self._leaves.clear()
         self._stored = 0
         return held
@@ -118,28 +135,24 @@ class PageMap:
 
     def check(self) -> None:
         """INV-1 within the object, and INV-3."""
-        slots = [(entry.partition, entry.slot) for _, entry in self.pages(0) if not entry.lost]
+        slots = [(entry.partition, entry.slot) for _, entry in self.pages(0) if entry.stored]
         assert len(slots) == len(set(slots)), "INV-1: two pages share a slot"
         assert len(slots) == self._stored, "INV-3"
 
     @staticmethod
-    def _holds_slot(word: int) -> bool:
-        return bool(word & _PRESENT) and not word & _LOST
-
-    @staticmethod
     def _unpack(leaf: _Leaf, at: int) -> Entry | None:
         word = leaf.words[at]
-        if not word & _PRESENT:
+        if not word:
             return None
         return Entry(
             partition=word >> SLOT_BITS & (1 << PARTITION_BITS) - 1,
             slot=word & (1 << SLOT_BITS) - 1,
             generation=word >> (PARTITION_BITS + SLOT_BITS) & (1 << GENERATION_BITS) - 1,
             digest=bytes(leaf.digests[at * DIGEST_BYTES : (at + 1) * DIGEST_BYTES]),
-            lost=bool(word & _LOST),
+            fate=_FATES[word >> _FATE_SHIFT],
         )
 
 
-def lost_entry(generation: int) -> Entry:
-    """The entry of a page whose last write failed: neither the new content nor any older one will be given out."""
-    return Entry(0, 0, generation, _NO_DIGEST, lost=True)
+def homeless_entry(fate: Fate, generation: int) -> Entry:
+    """The entry of a page that no slot holds: neither new content nor any older one will be given out."""
+    return Entry(0, 0, generation, _NO_DIGEST, fate)

@@ -44,6 +44,7 @@ from mach.message import Message
 from mach.ports import DeadPort, SendOnceRight
 from pager.memory_object import MAX_OBJECT_BYTES, MemoryObject
 from pager.page_io import Missing, read_pages
+from pager.page_map import Entry, Fate
 
 if TYPE_CHECKING:
     from pager.default_pager import DefaultPager
@@ -104,14 +105,20 @@ def default_pager_object_pages(pager: DefaultPager, message: DefaultPagerObjectP
             offset=page * obj.page_size,
             partition=entry.partition,
             slot=entry.slot,
-            device_offset=0 if entry.lost else pager.store.partition(entry.partition).device_offset(entry.slot),
+            device_offset=pager.store.partition(entry.partition).device_offset(entry.slot) if entry.stored else 0,
             generation=entry.generation,
-            state=PageState.BAD if entry.lost else PageState.WRITING if page in writing else PageState.IDLE,
+            state=_state(entry, page in writing),
             digest=entry.digest,
         )
         for page, entry in entries
     )
     return _answer(message.reply, DefaultPagerObjectPagesReply(SUCCESS, pages))
+
+
+def _state(entry: Entry, writing: bool) -> PageState:
+    if writing:
+        return PageState.WRITING
+    return {Fate.STORED: PageState.IDLE, Fate.LOST: PageState.BAD, Fate.GIVEN: PageState.PRECIOUS}[entry.fate]
 
 
 def default_pager_partitions(pager: DefaultPager, message: DefaultPagerPartitions) -> None:

@@ -79,6 +79,7 @@ class KernelSide:
         self.lock = runtime.mutex("kernel side", LockRank.KERNEL)
         self.changed = runtime.condition(self.lock, "answers")
         self.answers: dict[int, list[Message]] = {}
+        self.precious: dict[int, bytes] = {}  # pages that only this kernel has
         self.control = ipc.allocate("control", kobject=self._answer)
         self.name = ipc.allocate("name")
         port = ipc.allocate("memory object")
@@ -99,6 +100,8 @@ class KernelSide:
         self.memory_object.send(message, always=True)
 
     def write(self, page: int, data: bytes) -> None:
+        for at in range(page, page + len(data) // PAGE):
+            self.precious.pop(at, None)
         self.send(MemoryObjectDataWrite(self.control.make_send(), page * PAGE, data))
 
     def initialize(self, page: int, data: bytes) -> None:
@@ -117,6 +120,8 @@ class KernelSide:
                 message = self.answers[at].pop(0)
             if isinstance(message, MemoryObjectDataSupply):
                 found.append(message.data[at * PAGE - message.offset :][:PAGE])
+                if message.precious:
+                    self.precious[at] = found[-1]
             else:
                 assert isinstance(message, MemoryObjectDataUnavailable | MemoryObjectDataError)
                 found.append("unavailable" if isinstance(message, MemoryObjectDataUnavailable) else "error")
@@ -125,6 +130,13 @@ class KernelSide:
     def read(self, page: int, count: int = 1, access: VmProt = VmProt.READ) -> list[bytes | str]:
         self.request(page, count, access)
         return self.collect(page, count)
+
+    def look(self, page: int, count: int, access: VmProt) -> list[bytes | str]:
+        """As a program reads: what only this kernel has is not asked for."""
+        return [
+            self.precious[at] if at in self.precious else self.read(at, access=access)[0]
+            for at in range(page, page + count)
+        ]
 
     def terminate(self) -> None:
         """As a kernel does when the last reference goes: terminate, then the send right."""

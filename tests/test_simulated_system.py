@@ -22,7 +22,7 @@ from pager.default_pager import DefaultPager
 SEEDS = int(os.environ.get("SEEDS", "200"))
 BLOCKS = 20  # the seeds are run in this many tests, for the sake of parallel runs
 FRAMES = 64
-SLOTS = 160
+SLOTS = 150
 
 
 def system(seed: int) -> None:

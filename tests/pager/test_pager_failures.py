@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from paging import PAGE, Disk, World, block_list, broken, pattern, worlds
 
+from mach.memory_object import VmProt
+
 
 def test_a_bad_block_costs_a_retry_not_a_page() -> None:
     """19, P3, weakness 9: the block is retired, the page goes elsewhere, its neighbours never notice."""
@@ -159,3 +161,37 @@ def test_zero_bytes_from_a_device_do_not_loop_for_ever() -> None:
         assert obj.read(0) == [pattern(1)]
 
     worlds(body, seeds=2)
+
+
+def test_while_space_is_short_a_page_wanted_for_writing_is_precious_and_never_forgotten() -> None:
+    """11, 40, weakness 8: its block is used for others; asked for again, it is an error, not zeros."""
+
+    def body(world: World) -> None:
+        obj = world.object()
+        obj.write(0, b"".join(pattern(n) for n in range(6)))
+        assert obj.read(0, access=VmProt.READ) == [pattern(0)]
+        assert obj.precious == {}
+        before = world.free
+        assert obj.read(1, count=2, access=VmProt.DEFAULT) == [pattern(1), pattern(2)]
+        assert obj.precious == {1: pattern(1), 2: pattern(2)}
+        world.settle()
+        assert world.free == before + 2
+        assert obj.read(1) == ["error"], "the kernel has lost the only copy"
+        obj.initialize(2, pattern(99))
+        assert obj.read(2) == ["error"], "older data does not stand in for it"
+        obj.write(1, pattern(1))
+        assert obj.read(0, count=2) == [pattern(0), pattern(1)]
+
+    worlds(body, pages=8)
+
+
+def test_while_there_is_room_no_page_is_given_away() -> None:
+    """A clean page then needs no write when it is evicted again."""
+
+    def body(world: World) -> None:
+        obj = world.object()
+        obj.write(0, pattern(0))
+        assert obj.read(0, access=VmProt.DEFAULT) == [pattern(0)]
+        assert obj.precious == {}
+
+    worlds(body)

@@ -7,6 +7,7 @@ import random
 import pytest
 from paging import PAGE, KernelSide, broken, make_pager, pattern
 
+from mach.memory_object import VmProt
 from mach.ports import Ipc
 from mach.threads.simulated import SimulatedRuntime
 from pager.default_pager import DefaultPager
@@ -16,14 +17,15 @@ PAGES = 24
 
 
 def client(runtime: SimulatedRuntime, ipc: Ipc, pager: DefaultPager, seed: int, faults: bool) -> None:
-    """One client: writes, initializes, reads clusters at random; what comes back is the model's, or an error."""
+    """One client: writes, initializes, reads clusters, takes and gives back precious pages, at random; what comes back
+    is the model's, or an error."""
     chance = random.Random(seed)
     obj = KernelSide(runtime, ipc, pager.port.make_send(), PAGES * PAGE)
     model: dict[int, bytes] = {}
     for step in range(25):
         page, count = chance.randrange(PAGES - 4), chance.randrange(1, 5)
         pages = range(page, page + count)
-        match chance.randrange(4):
+        match chance.randrange(6):
             case 0 | 1:
                 content = [pattern(seed, step, at) for at in pages]
                 obj.write(page, b"".join(content))
@@ -33,21 +35,27 @@ def client(runtime: SimulatedRuntime, ipc: Ipc, pager: DefaultPager, seed: int, 
                 obj.initialize(page, b"".join(content))
                 for at, data in zip(pages, content, strict=True):
                     model.setdefault(at, data)
+            case 3:
+                for at in list(obj.precious)[:3]:
+                    obj.write(at, obj.precious[at])
             case _:
-                verify(obj, model, pages, faults)
-    verify(obj, model, range(PAGES), faults)
+                verify(obj, model, pages, faults, chance.choice((VmProt.READ, VmProt.DEFAULT)))
+    verify(obj, model, range(PAGES), faults, VmProt.READ)
     match chance.randrange(3):
         case 0:
             obj.terminate()
         case 1:  # it dies in the middle of things: no terminate, only dead rights
-            obj.request(0, 8)
+            if not obj.precious:
+                obj.request(0, 8)
             obj.write(0, b"".join(pattern(seed, at) for at in range(8)))
             obj.control.destroy()
             obj.memory_object.drop()
 
 
-def verify(obj: KernelSide, model: dict[int, bytes], pages: range, faults: bool) -> None:
-    for at, found in zip(pages, obj.read(pages.start, len(pages)), strict=True):
+def verify(obj: KernelSide, model: dict[int, bytes], pages: range, faults: bool, access: VmProt) -> None:
+    kept = obj.precious.keys() & set(pages)
+    content = obj.look(pages.start, len(pages), access) if kept else obj.read(pages.start, len(pages), access)
+    for at, found in zip(pages, content, strict=True):
         wanted = model.get(at, "unavailable")
         assert found == wanted or (faults and found == "error" and at in model), f"page {at}"
 
@@ -60,7 +68,7 @@ def test_no_page_is_lost_mixed_up_or_old_in_any_schedule(block: int, faults: boo
 
         def run(seed: int = seed, runtime: SimulatedRuntime = runtime) -> None:
             ipc = Ipc(runtime)
-            pager, disk = make_pager(runtime, ipc, pages=100, threads=1 + seed % 4)
+            pager, disk = make_pager(runtime, ipc, pages=80 + seed % 3 * 40, threads=1 + seed % 4)
             chance = random.Random(seed)
 
             def before(kind: str, offset: int, length: int) -> None:

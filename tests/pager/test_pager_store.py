@@ -12,7 +12,7 @@ from bootfs.blocklist import BlockList, Run
 from bootfs.device import MemoryDevice
 from mach.threads import NativeRuntime
 from pager.backing_store import BackingStore
-from pager.page_map import LEAF_PAGES, Entry, PageMap, lost_entry
+from pager.page_map import LEAF_PAGES, Entry, Fate, PageMap, homeless_entry
 from pager.partition import BackingStoreError, NoPagingSpace, PagingPartition
 
 RUNTIME = NativeRuntime()
@@ -47,14 +47,16 @@ def test_a_page_far_out_makes_one_second_level_block_only() -> None:
     assert len(page_map._leaves) == 1
 
 
-def test_a_lost_page_holds_no_slot_and_its_generations_go_on() -> None:
+@pytest.mark.parametrize("fate", [Fate.LOST, Fate.GIVEN])
+def test_a_page_without_a_slot_is_remembered_and_its_generations_go_on(fate: Fate) -> None:
     page_map = PageMap()
     page_map.store(5, Entry(1, 7, 3, bytes(32)))
-    page_map.store(5, lost_entry(4))
+    page_map.store(5, homeless_entry(fate, 4))
     assert len(page_map) == 0
     entry = page_map.entry(5)
     assert entry is not None
-    assert entry.lost
+    assert entry.fate is fate
+    assert not entry.stored
     assert entry.next_generation() == 5
     assert page_map.remove_all() == []
 
