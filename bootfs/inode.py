@@ -1,39 +1,43 @@
 """Inodes: what a file is and where its pointers begin.
 
 Interface:
-    Inode                          the facts of one file; frozen
+    Inode                          the facts of one file; immutable
     read_inode(device, fs, ino)    FileSystemError FS_INVALID_FS: a number or a size that this file system cannot have
-Not here: following the pointers (blockmap), names (directory).
+    read_inodes(device, fs, inos)  those of many, in few reads of the disk
+Not here: following the pointers (blockmap), names (directory), extended attributes (extattr).
 
-Sources: 4.3BSD sys/h/inode.h, 4.4BSD sys/ufs/ufs/dinode.h; Mach bootstrap/disk_inode.h.
+Sources: 4.3BSD sys/h/inode.h, 4.4BSD and FreeBSD sys/ufs/ufs/dinode.h; Mach bootstrap/disk_inode.h.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import stat
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import Literal
+from operator import itemgetter
+from typing import Any, Literal, NamedTuple
 
 from bootfs import geometry
 from bootfs.device import BlockDevice
 from bootfs.errors import FileSystemError, FsCode
-from bootfs.layout import IC_FASTLINK, MAXSYMLINKLEN, NDADDR, NIADDR, ROOTINO, ByteOrder, dinode
+from bootfs.layout import IC_FASTLINK, NDADDR, NIADDR, NXADDR, ROOTINO, ByteOrder, Variant, dinode
 from bootfs.layout_format import Record, record
 from bootfs.superblock import Superblock
 
 Kind = Literal["file", "dir", "link", "other"]
 
 _KINDS: dict[int, Kind] = {stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFLNK: "link"}
+SF_SNAPSHOT = 0x00200000  # di_flags: a snapshot of the whole file system
+MAX_GAP = 16  # inodes that are read and thrown away rather than begin another read of the disk
+MAX_SPAN = 512  # inodes in one read
 
 
-@dataclass(frozen=True, slots=True)
-class Inode:
+class Inode(NamedTuple):
     """One file. `size` is in bytes, `blocks` in 512-byte sectors as the disk says, times in seconds since 1970.
 
     `pointers` are the block pointers, 12 direct and then single, double, triple indirect; `text` is the target of a
-    link that is kept in the inode itself, else None.
+    link that is kept in the inode itself, else None. Only ufs2 has a birthtime and extended attributes: `ext_size`
+    bytes in the blocks at `ext_pointers`. (A tuple and not a dataclass: a listing makes one for every file.)
     """
 
     ino: int
@@ -50,18 +54,27 @@ class Inode:
     generation: int
     pointers: tuple[int, ...]
     text: bytes | None
+    atimensec: int = 0
+    mtimensec: int = 0
+    birthtime: int | None = None
+    ext_size: int = 0
+    ext_pointers: tuple[int, ...] = ()
 
     @property
     def kind(self) -> Kind:
         """What the mode says: file, dir, link, or other (devices, sockets, FIFOs, and inodes not in use)."""
-        return _KINDS.get(stat.S_IFMT(self.mode), "other")
+        return _KINDS.get(self.mode & 0o170000, "other")
 
     @property
     def rdev(self) -> tuple[int, int] | None:
-        """Major and minor number of a device, in the 16 bits that BSD of the time used; None for anything else."""
+        """Major and minor number of a device; None for anything else.
+
+        BSD of the time had 16 bits for both; FreeBSD's dev_t of 64 bits, which ufs2 keeps, begins with the same.
+        """
         if not (stat.S_ISCHR(self.mode) or stat.S_ISBLK(self.mode)):
             return None
-        return self.pointers[0] >> 8 & 0xFF, self.pointers[0] & 0xFF
+        dev = self.pointers[0]
+        return dev >> 32 & 0xFFFFFF00 | dev >> 8 & 0xFF, dev >> 24 & 0xFF00 | dev & 0xFFFF00FF
 
     def __str__(self) -> str:
         return f"inode {self.ino}"
@@ -69,61 +82,119 @@ class Inode:
 
 def read_inode(device: BlockDevice, fs: Superblock, ino: int) -> Inode:
     """Inode number `ino` of the file system at byte 0 of `device`; ROOTINO is the least that a name may refer to."""
-    place = f"inode {ino}"
+    raw = device.read(_place(fs, ino), fs.inode_bytes)
+    return _decoder(fs)(fs, ino, raw, 0)
+
+
+def read_inodes(device: BlockDevice, fs: Superblock, inos: Sequence[int]) -> list[Inode]:
+    """The inodes of these numbers, in the order given. FileSystemError as read_inode's."""
+    if not inos:
+        return []
+    decode, size = _decoder(fs), fs.inode_bytes
+    first, last = min(inos), max(inos)
+    if last - first < MAX_SPAN and last // fs.fs_ipg == first // fs.fs_ipg:  # as in most directories
+        raw = _span(device, fs, first, last)
+        return [decode(fs, ino, raw, (ino - first) * size) for ino in inos]
+    found: dict[int, Inode] = {}
+    for span in _spans(fs, sorted(set(inos))):
+        raw = _span(device, fs, span[0], span[-1])
+        found |= {ino: decode(fs, ino, raw, (ino - span[0]) * size) for ino in span}
+    return [found[ino] for ino in inos]
+
+
+def _span(device: BlockDevice, fs: Superblock, first: int, last: int) -> bytes:
+    """The bytes of the inodes from `first` to `last`, which are in one cylinder group: they follow each other there."""
+    begin, end = _place(fs, first), _place(fs, last) + fs.inode_bytes
+    return device.read(begin, end - begin)
+
+
+def _spans(fs: Superblock, inos: Sequence[int]) -> Iterator[list[int]]:
+    """Sorted inode numbers cut where they are far apart."""
+    span: list[int] = []
+    for ino in inos:
+        if span and (ino - span[-1] > MAX_GAP or ino - span[0] >= MAX_SPAN or ino // fs.fs_ipg != span[0] // fs.fs_ipg):
+            yield span
+            span = []
+        span.append(ino)
+    if span:
+        yield span
+
+
+def _place(fs: Superblock, ino: int) -> int:
+    """The byte of an inode; FileSystemError where there cannot be one."""
     if not ROOTINO <= ino < fs.fs_ipg * fs.fs_ncg:
         raise FileSystemError(
-            FsCode.FS_INVALID_FS, f"no such inode: they go from 2 to {fs.fs_ipg * fs.fs_ncg - 1}", place
+            FsCode.FS_INVALID_FS, f"no such inode: they go from 2 to {fs.fs_ipg * fs.fs_ncg - 1}", f"inode {ino}"
         )
     fragment = geometry.ino_to_fsba(fs, ino)
     if fragment + fs.fs_frag > fs.fs_size:
-        raise FileSystemError(FsCode.FS_INVALID_FS, f"its block {fragment} is beyond fs_size = {fs.fs_size}", place)
-    layout, at = _dinode(fs.byte_order)
-    raw = device.read(geometry.fsbtobyte(fs, fragment) + geometry.ino_to_fsbo(fs, ino) * layout.size, layout.size)
-    values = layout.struct.unpack(raw)
-    # The 4.2/4.3BSD kernels use only the low word of the size (i_size, ic_size.val[0] on a VAX); so does Mach.
-    size = values[at["di_size"]] & 0xFFFFFFFF if fs.tables == "4.3" else values[at["di_size"]]
-    if size > fs.maxfilesize:
-        raise FileSystemError(FsCode.FS_INVALID_FS, f"size {size} is beyond the triple indirect block", place)
-    wide_ids = fs.format == "ufs1"
-    inode = Inode(
-        ino=ino,
-        mode=values[at["di_mode"]],
-        nlink=values[at["di_nlink"]],
-        uid=values[at["di_uid" if wide_ids else "di_ouid"]],
-        gid=values[at["di_gid" if wide_ids else "di_ogid"]],
-        size=size,
-        atime=values[at["di_atime"]],
-        mtime=values[at["di_mtime"]],
-        ctime=values[at["di_ctime"]],
-        flags=values[at["di_flags"]],
-        blocks=values[at["di_blocks"]],
-        generation=values[at["di_gen"]],
-        pointers=values[at["di_db"] : at["di_db"] + NDADDR + NIADDR],
-        text=None,
-    )
-    return inode if inode.kind != "link" else _with_text(fs, inode, raw)
+        raise FileSystemError(
+            FsCode.FS_INVALID_FS, f"its block {fragment} is beyond fs_size = {fs.fs_size}", f"inode {ino}"
+        )
+    return geometry.fsbtobyte(fs, fragment) + geometry.ino_to_fsbo(fs, ino) * fs.inode_bytes
+
+
+Decoder = Callable[[Superblock, int, bytes, int], Inode]
+
+
+def _decoder(fs: Superblock) -> Decoder:
+    return _make_decoder(fs.byte_order, fs.tables, fs.format != "4.3bsd")
 
 
 @cache
-def _dinode(order: ByteOrder) -> tuple[Record, dict[str, int]]:
-    """The dinode as a flat tuple, and where each field is in it: inodes are read by the thousand."""
-    layout = record(dinode(order))
-    return layout, {field.name: layout.index_of(field.name) for field in layout.fields}
+def _make_decoder(order: ByteOrder, tables: Variant, wide_ids: bool) -> Decoder:
+    """The function that makes an Inode of the bytes of one: where each value stands is looked up once."""
+    layout = record(dinode(order, tables))
+    at_db = layout.index_of("di_db")
+    ids = ("di_uid", "di_gid") if wide_ids else ("di_ouid", "di_ogid")
+    times = ("di_atime", "di_mtime", "di_ctime")
+    names = ("di_mode", "di_nlink", *ids, "di_size", *times, "di_flags", "di_blocks", "di_gen")
+    first = itemgetter(*map(layout.index_of, names), slice(at_db, at_db + NDADDR + NIADDR))
+    last = _last_facts(layout, tables)
+    unpack, new, narrow = layout.struct.unpack_from, tuple.__new__, tables == "4.3"
+
+    def decode(fs: Superblock, ino: int, raw: bytes, at: int) -> Inode:
+        values = unpack(raw, at)
+        facts = first(values)
+        if facts[4] > fs.maxfilesize or (narrow and facts[4] >> 32):
+            facts = (*facts[:4], _size(fs, ino, facts[4]), *facts[5:])
+        text = _text(fs, ino, facts[8], facts[4], raw, at) if facts[0] & 0o170000 == stat.S_IFLNK else None
+        return new(Inode, (ino, *facts, text, *last(values)))
+
+    return decode
 
 
-def _with_text(fs: Superblock, inode: Inode, raw: bytes) -> Inode:
-    """The link with its text, if its format keeps it there: 4.4 by size, the older ones by a flag.
+def _last_facts(layout: Record, tables: Variant) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    """From atimensec to the end of Inode."""
+    atime, mtime = layout.index_of("di_atimensec"), layout.index_of("di_mtimensec")
+    if tables != "ufs2":
+        return lambda values: (values[atime], values[mtime], None, 0, ())
+    at_extb = layout.index_of("di_extb")
+    birth, size = layout.index_of("di_birthtime"), layout.index_of("di_extsize")
+    return itemgetter(atime, mtime, birth, size, slice(at_extb, at_extb + NXADDR))
+
+
+def _size(fs: Superblock, ino: int, size: int) -> int:
+    """A size that is too large, or of which only the low word counts.
+
+    The 4.2/4.3BSD kernels use only that (i_size, ic_size.val[0] on a VAX); so does Mach.
+    """
+    if fs.tables == "4.3":
+        size &= 0xFFFFFFFF
+    if size > fs.maxfilesize:
+        raise FileSystemError(FsCode.FS_INVALID_FS, f"size {size} is beyond the triple indirect block", f"inode {ino}")
+    return size
+
+
+def _text(fs: Superblock, ino: int, flags: int, size: int, raw: bytes, at: int) -> bytes | None:
+    """The text of a link, if its format keeps it in the inode: 4.4 and ufs2 by size, the older ones by a flag.
 
     In 4.3BSD of June 1986 no link is kept so. The flag came after it and is also SunOS's; in 4.4 the same bit of
     di_flags means "do not dump" (Mach: disk_inode.h; Mach4: ffs_file_io.c).
     """
-    if fs.format == "ufs1":
-        inside = inode.size < fs.fs_maxsymlinklen
-    else:
-        inside = bool(inode.flags & IC_FASTLINK)
-    if not inside:
-        return inode
-    if inode.size > MAXSYMLINKLEN:
-        raise FileSystemError(FsCode.FS_INVALID_FS, f"a link of {inode.size} bytes does not fit in it", str(inode))
-    begin = record(dinode(fs.byte_order)).offset_of("di_db")
-    return dataclasses.replace(inode, text=raw[begin : begin + inode.size])
+    if not (flags & IC_FASTLINK if fs.format == "4.3bsd" else size < fs.fs_maxsymlinklen):
+        return None
+    if size > fs.pointer_bytes * (NDADDR + NIADDR):
+        raise FileSystemError(FsCode.FS_INVALID_FS, f"a link of {size} bytes does not fit in it", f"inode {ino}")
+    begin = at + record(dinode(fs.byte_order, fs.tables)).offset_of("di_db")
+    return raw[begin : begin + size]

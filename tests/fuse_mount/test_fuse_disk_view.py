@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,10 +21,10 @@ from fuse_mount.disk_view import disk_tree
 from fuse_mount.tree import Dir, File, Link, Node, lookup
 
 EMPTY = Inode(2, stat.S_IFDIR | 0o755, 2, 0, 0, 512, 11, 22, 33, 0, 2, 0, (0,) * 15, None)
-FILE = replace(EMPTY, ino=3, mode=stat.S_IFREG | 0o4640, nlink=3, uid=10, gid=20, size=9000, blocks=18)
-DEVICE = replace(EMPTY, ino=4, mode=stat.S_IFCHR | 0o600, size=77, pointers=(0x0305,) + (0,) * 14)
-LINK = replace(EMPTY, ino=5, mode=stat.S_IFLNK | 0o777, size=4)
-UNUSED = replace(EMPTY, ino=6, mode=0)
+FILE = EMPTY._replace(ino=3, mode=stat.S_IFREG | 0o4640, nlink=3, uid=10, gid=20, size=9000, blocks=18)
+DEVICE = EMPTY._replace(ino=4, mode=stat.S_IFCHR | 0o600, size=77, pointers=(0x0305,) + (0,) * 14)
+LINK = EMPTY._replace(ino=5, mode=stat.S_IFLNK | 0o777, size=4)
+UNUSED = EMPTY._replace(ino=6, mode=0)
 NAMES = {b".": 2, b"..": 2, b"caf\xe9": 3, b"tty": 4, b"link": 5, b"unused": 6, b"beyond": 99, b"again": 2}
 
 
