@@ -243,7 +243,7 @@ class Allocator:
         """The superblock that says whether the disk is to be checked before it is used. 4.2/4.3BSD has no such mark."""
         if self.fs.format != "4.3bsd":
             data = device.read(self.fs.location, SBSIZE)
-            yield self.fs.location, updated_superblock(self.fs, data, {"fs_clean": int(clean)})
+            yield self.fs.location, updated_superblock(self.fs, data, {"fs_clean": self.fs.fs_clean if clean else 0})
 
     def map_writes(self, device: BlockDevice, time: int) -> Iterator[tuple[int, bytes]]:
         """Byte offset and bytes of everything that must be written for what was taken since the last call, in order.

@@ -152,8 +152,8 @@ class CylinderGroup:
             # Later kernels let these two go stale and need them no more: they are then left as they are.
             group.rotation, tables = NO_ROTATION, ([], [])
             group.counts = group.recount()
-        free = (found.summary[name] for name in ("cs_nbfree", "cs_nffree", "cs_nifree"))
-        claimed = Counts(*free, found.frsum, *tables)
+        nbfree, nffree, nifree = (found.summary[name] for name in ("cs_nbfree", "cs_nffree", "cs_nifree"))
+        claimed = Counts(nbfree, nffree, nifree, found.frsum, *tables)
         for name in Counts.__slots__:
             group._expect(f"its count {name}", getattr(claimed, name), getattr(group.counts, name))
         group._expect("free metadata", any(group.is_free(fragment) for fragment in group.reserved()), False)

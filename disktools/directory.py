@@ -1,23 +1,27 @@
-"""Directories as 4.2/4.3BSD wrote them: chunks of 512 bytes, each full of entries that never cross into the next.
+"""Directories as BSD writes them: chunks of 512 bytes, each full of entries that never cross into the next.
 
 Interface:
     pack_directory(fs, entries, at_least) -> bytes      a whole new directory
-    insert(fs, data, ino, name) -> (offset, chunk) | None    the one chunk that changes, if there is slack for the name
-    new_chunk(fs, ino, name) -> bytes                   for a directory that must grow
+    insert(fs, data, entry) -> (offset, chunk) | None   the one chunk that changes, if there is slack for the name
+    new_chunk(fs, entry) -> bytes                       for a directory that must grow
+An entry to be is (inode number, mode of the file, name).
     check_name(name)                                    Refusal
 Not here: where the chunks are on disk; reading and checking them (bootfs.directory).
 
-Source: 4.3BSD sys/h/dir.h (DIRSIZ), sys/sys/ufs_namei.c (direnter).
+Source: 4.3BSD sys/h/dir.h (DIRSIZ), sys/sys/ufs_namei.c (direnter); 4.4BSD sys/ufs/ufs/dir.h (d_type, IFTODT).
 """
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable
 
 from bootfs.layout import DIRBLKSIZ, MAXNAMLEN, directory_header
 from bootfs.layout_format import Record, record
 from bootfs.superblock import Superblock
 from disktools.errors import Refusal
+
+NewEntry = tuple[int, int, bytes]  # inode number, mode, name
 
 
 def _header(fs: Superblock) -> Record:
@@ -37,38 +41,44 @@ def check_name(name: bytes) -> None:
         raise Refusal(f"the name {name[:20].decode(errors='replace')}... is longer than {MAXNAMLEN} bytes")
 
 
-def _entry(fs: Superblock, ino: int, name: bytes, reclen: int) -> bytes:
-    head = _header(fs).pack({"d_ino": ino, "d_reclen": reclen, "d_namlen": len(name)})
-    return (head + name).ljust(reclen, b"\0")
+def _entry(fs: Superblock, entry: NewEntry, reclen: int) -> bytes:
+    ino, mode, name = entry
+    fields = {"d_ino": ino, "d_reclen": reclen, "d_namlen": len(name)}
+    if fs.entries == "4.4":
+        fields["d_type"] = stat.S_IFMT(mode) >> 12
+    return (_header(fs).pack(fields) + name).ljust(reclen, b"\0")
 
 
-def pack_directory(fs: Superblock, entries: Iterable[tuple[int, bytes]], at_least: int = 0) -> bytes:
+EMPTY: NewEntry = (0, 0, b"")
+
+
+def pack_directory(fs: Superblock, entries: Iterable[NewEntry], at_least: int = 0) -> bytes:
     """The directory with these entries in this order, padded with empty chunks to `at_least` bytes."""
-    chunks: list[list[tuple[int, bytes]]] = [[]]
+    chunks: list[list[NewEntry]] = [[]]
     room = DIRBLKSIZ
-    for ino, name in entries:
-        if dirsiz(name) > room:
+    for entry in entries:
+        size = dirsiz(entry[2])
+        if size > room:
             chunks.append([])
             room = DIRBLKSIZ
-        chunks[-1].append((ino, name))
-        room -= dirsiz(name)
+        chunks[-1].append(entry)
+        room -= size
     data = b"".join(_chunk(fs, chunk) for chunk in chunks)
-    return data + _entry(fs, 0, b"", DIRBLKSIZ) * ((at_least - len(data)) // DIRBLKSIZ)
+    return data + _entry(fs, EMPTY, DIRBLKSIZ) * ((at_least - len(data)) // DIRBLKSIZ)
 
 
-def _chunk(fs: Superblock, chunk: list[tuple[int, bytes]]) -> bytes:
+def _chunk(fs: Superblock, chunk: list[NewEntry]) -> bytes:
     """One chunk; its last entry reaches to the end."""
-    data = b"".join(_entry(fs, ino, name, dirsiz(name)) for ino, name in chunk[:-1])
-    ino, name = chunk[-1]
-    return data + _entry(fs, ino, name, DIRBLKSIZ - len(data))
+    data = b"".join(_entry(fs, entry, dirsiz(entry[2])) for entry in chunk[:-1])
+    return data + _entry(fs, chunk[-1], DIRBLKSIZ - len(data))
 
 
-def new_chunk(fs: Superblock, ino: int, name: bytes) -> bytes:
+def new_chunk(fs: Superblock, entry: NewEntry) -> bytes:
     """A chunk with one entry."""
-    return _entry(fs, ino, name, DIRBLKSIZ)
+    return _entry(fs, entry, DIRBLKSIZ)
 
 
-def insert(fs: Superblock, data: bytes, ino: int, name: bytes) -> tuple[int, bytes] | None:
+def insert(fs: Superblock, data: bytes, entry: NewEntry) -> tuple[int, bytes] | None:
     """Put the entry where a free record, or the slack behind an entry, holds it. None when nothing does.
 
     `data` is the directory, checked by bootfs.directory.entries. Gives the offset of the chunk and its new 512 bytes,
@@ -77,14 +87,14 @@ def insert(fs: Superblock, data: bytes, ino: int, name: bytes) -> tuple[int, byt
     layout, offset = _header(fs), 0
     while offset < len(data):
         head = layout.unpack(data, offset)
-        owner, reclen = head["d_ino"], head["d_reclen"]
-        old = data[offset + layout.size : offset + layout.size + head["d_namlen"]] if owner else b""
-        used = dirsiz(old) if owner else 0
-        if reclen - used >= dirsiz(name):
+        reclen = head["d_reclen"]
+        old = data[offset + layout.size : offset + layout.size + head["d_namlen"]] if head["d_ino"] else b""
+        used = dirsiz(old) if head["d_ino"] else 0
+        if reclen - used >= dirsiz(entry[2]):
             start = offset - offset % DIRBLKSIZ
             chunk = bytearray(data[start : start + DIRBLKSIZ])
-            kept = _entry(fs, owner, old, used) if owner else b""
-            chunk[offset - start : offset - start + reclen] = kept + _entry(fs, ino, name, reclen - used)
+            kept = (layout.pack(head | {"d_reclen": used}) + old).ljust(used, b"\0") if used else b""
+            chunk[offset - start : offset - start + reclen] = kept + _entry(fs, entry, reclen - used)
             return start, bytes(chunk)
         offset += reclen
     return None

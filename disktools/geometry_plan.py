@@ -75,7 +75,8 @@ def howmany(value: int, unit: int) -> int:
     return -(-value // unit)
 
 
-def _log2(value: int) -> int:
+def log2(value: int) -> int:
+    """Of a power of two."""
     return value.bit_length() - 1
 
 
@@ -159,15 +160,15 @@ def _sizes(block_size: int, fragment_size: int) -> dict[str, int]:
         "fs_frag": block_size // fragment_size,
         "fs_bmask": -block_size,
         "fs_fmask": -fragment_size,
-        "fs_bshift": _log2(block_size),
-        "fs_fshift": _log2(fragment_size),
-        "fs_fragshift": _log2(block_size // fragment_size),
-        "fs_fsbtodb": _log2(fragment_size // DEV_BSIZE),
+        "fs_bshift": log2(block_size),
+        "fs_fshift": log2(fragment_size),
+        "fs_fragshift": log2(block_size // fragment_size),
+        "fs_fsbtodb": log2(fragment_size // DEV_BSIZE),
         "fs_nspf": fragment_size // DEV_BSIZE,
         "fs_nindir": block_size // POINTER_BYTES,
         "fs_inopb": block_size // DINODE_BYTES,
         "fs_csmask": -summaries,
-        "fs_csshift": _log2(summaries),
+        "fs_csshift": log2(summaries),
     }
 
 

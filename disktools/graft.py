@@ -28,7 +28,7 @@ from bootfs.superblock import Superblock
 from disktools.allocator import Allocator
 from disktools.directory import check_name, insert, new_chunk
 from disktools.errors import NoRoom, Refusal
-from disktools.inode import inode_offset
+from disktools.inode import inode_offset, sealed
 from disktools.tree import LARGEST_LINK_COUNT, Node, plant
 from disktools.write_plan import WritePlan
 
@@ -82,25 +82,28 @@ def graft(device: BlockDevice, allocator: Allocator, plan: WritePlan, place: Pla
     """Plan `branch` as `place.missing[0]` in `place.parent`. NoRoom; FileSystemError: the map of inodes is wrong."""
     fs, parent, name = allocator.fs, place.parent, place.missing[0]
     plant(allocator, plan, branch, parent.ino, time)
-    layout = record(dinode(fs.byte_order))
+    layout = record(dinode(fs.byte_order, fs.tables))
     for offset in plan.inodes:
-        if layout.unpack(device.read(offset, layout.size))["di_mode"]:
+        fresh = any(start <= offset < start + length for start, length in allocator.fresh_inodes)
+        if not fresh and layout.unpack(device.read(offset, layout.size))["di_mode"]:
             raise FileSystemError(
                 FsCode.FS_INVALID_FS, "is free in its map and in use; repair with fsck first", f"inode at byte {offset}"
             )
     offset = inode_offset(fs, parent.ino)
     values = layout.unpack(device.read(offset, layout.size))
-    values |= {"di_mtime": time, "di_ctime": time, "di_nlink": parent.nlink + branch.is_directory}
+    values |= {"di_mtime": time, "di_mtimensec": 0, "di_ctime": time, "di_ctimensec": 0}
+    values |= {"di_nlink": parent.nlink + branch.is_directory}
     if values["di_nlink"] > LARGEST_LINK_COUNT:
         raise NoRoom(f"the directory above {os.fsdecode(name)} has no link to give; choose another --path")
-    slack = insert(fs, place.data, branch.ino, name)
+    entry = (branch.ino, branch.mode, name)
+    slack = insert(fs, place.data, entry)
     if slack is None:
-        _grow(device, allocator, plan, place, new_chunk(fs, branch.ino, name), values)
-        plan.add_link(offset, layout.pack(values))
+        _grow(device, allocator, plan, place, new_chunk(fs, entry), values)
+        plan.add_link(offset, sealed(fs, layout.pack(values)))
         return
     at, chunk = slack
     address = place.addresses[lblkno(fs, at)]
-    plan.add_link(offset, layout.pack(values))
+    plan.add_link(offset, sealed(fs, layout.pack(values)))
     plan.add_link(fsbtobyte(fs, address) + at % fs.fs_bsize, chunk)
 
 
@@ -156,7 +159,7 @@ def _new_block(
         if slot >= fs.fs_nindir:
             raise NoRoom("the directory is as large as these tools make one; choose another --path")
         address, fragments = allocator.take_block(cg), fs.fs_frag
-        entry = record(pointer(fs.byte_order)).struct.pack(address)
+        entry = record(pointer(fs.byte_order, fs.tables)).struct.pack(address)
         indirect = parent.pointers[NDADDR]
         if indirect:
             plan.add_link(fsbtobyte(fs, indirect) + slot * len(entry), entry)

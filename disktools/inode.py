@@ -4,7 +4,8 @@ Interface:
     BlockMap                    di_db, di_ib, di_blocks, and the indirect blocks to write
     map_blocks(allocator, addresses, sectors) -> BlockMap    takes the indirect blocks that are needed
     indirect_blocks(fs, blocks) -> int      how many that will be
-    NewInode.pack(fs) -> bytes  128 bytes of struct dinode
+    NewInode.pack(fs) -> bytes  struct dinode, 128 bytes or, in UFS2, 256
+    sealed(fs, data) -> bytes   a struct dinode with its check hash, where the disk has them
     inode_offset(fs, ino) -> int            where they go
 Not here: contents, names.
 """
@@ -16,13 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bootfs.geometry import dtog, fsbtobyte, ino_to_fsba, ino_to_fsbo
-from bootfs.layout import DEV_BSIZE, NDADDR, NIADDR, dinode, pointer
+from bootfs.layout import CK_INODE, DEV_BSIZE, NDADDR, NIADDR, dinode, pointer
 from bootfs.layout_format import record
 from bootfs.superblock import Superblock
 from disktools.allocator import Allocator
-
-MAXIMUM_FILE_BYTES = (1 << 31) - 1  # 4.3BSD's off_t is a signed word
-LARGEST_ID = 0xFFFF
+from disktools.crc32c import check_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class BlockMap:
 
 @dataclass(frozen=True, slots=True)
 class NewInode:
-    """One inode as it will be. Times are seconds since 1970."""
+    """One inode as it will be. Times are seconds since 1970. `text`: a link kept where the pointers would be."""
 
     mode: int
     nlink: int
@@ -47,24 +46,40 @@ class NewInode:
     mtime: int
     time: int  # of access and change
     blocks: BlockMap
+    mtimensec: int = 0
+    text: bytes = b""
 
     def pack(self, fs: Superblock) -> bytes:
         """struct dinode."""
-        return record(dinode(fs.byte_order)).pack(
-            {
-                "di_mode": self.mode,
-                "di_nlink": self.nlink,
-                "di_ouid": self.uid,
-                "di_ogid": self.gid,
-                "di_size": self.size,
-                "di_atime": self.time,
-                "di_mtime": self.mtime,
-                "di_ctime": self.time,
-                "di_db": self.blocks.db,
-                "di_ib": self.blocks.ib,
-                "di_blocks": self.blocks.sectors,
-            }
-        )
+        layout = record(dinode(fs.byte_order, fs.tables))
+        owner = ("di_ouid", "di_ogid") if fs.format == "4.3bsd" else ("di_uid", "di_gid")
+        values = {
+            "di_mode": self.mode,
+            "di_nlink": self.nlink,
+            owner[0]: self.uid,
+            owner[1]: self.gid,
+            "di_size": self.size,
+            "di_atime": self.time,
+            "di_mtime": self.mtime,
+            "di_ctime": self.time,
+            "di_db": self.blocks.db,
+            "di_ib": self.blocks.ib,
+            "di_blocks": self.blocks.sectors,
+        }
+        if fs.format != "4.3bsd":
+            values["di_mtimensec"] = self.mtimensec
+        if fs.tables == "ufs2":
+            values |= {"di_birthtime": self.mtime, "di_birthnsec": self.mtimensec}
+        data, at = layout.pack(values), layout.offset_of("di_db")
+        return sealed(fs, data[:at] + self.text + data[at + len(self.text) :])
+
+
+def sealed(fs: Superblock, data: bytes) -> bytes:
+    """struct dinode with its check hash right, where fs_metackhash asks for one."""
+    if fs.tables != "ufs2" or not fs.fs_metackhash & CK_INODE:
+        return data
+    layout = record(dinode(fs.byte_order, fs.tables))
+    return layout.pack(layout.unpack(data) | {"di_ckhash": check_hash(data, layout.offset_of("di_ckhash"))})
 
 
 def inode_offset(fs: Superblock, ino: int) -> int:
@@ -118,7 +133,7 @@ def map_blocks(allocator: Allocator, addresses: Sequence[int], sectors: int) -> 
 def _indirect(allocator: Allocator, pointers: Sequence[int], cg: int, written: list[tuple[int, bytes]]) -> int:
     fs = allocator.fs
     fragment = allocator.take_block(cg)
-    one = record(pointer(fs.byte_order)).struct.format
+    one = record(pointer(fs.byte_order, fs.tables)).struct.format
     data = struct.pack(f"{one[0]}{len(pointers)}{one[1:]}", *pointers)
     written.append((fsbtobyte(fs, fragment), data.ljust(fs.fs_bsize, b"\0")))
     return fragment

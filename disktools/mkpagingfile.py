@@ -25,8 +25,9 @@ import click
 from bootfs.device import BlockDevice, FileDevice, SliceDevice
 from bootfs.errors import FileSystemError
 from bootfs.layout import ByteOrder
-from bootfs.superblock import find_superblock
+from bootfs.superblock import Format, find_superblock
 from disktools.errors import Refusal
+from disktools.geometry_ufs import default_sizes
 from disktools.newfs import NewFileSystem
 from disktools.paging_file import DEFAULT_PATH, PagingFile, Plan, parse_path, plan_in_existing, plan_new_disk
 from disktools.sizes import format_size, parse_size
@@ -36,16 +37,17 @@ LONG_BYTES = 128 << 20  # writing more than this may take over a second
 NEW_DISK_ONLY = {
     "size": "--size",
     "source": "--from",
+    "format": "--format",
     "byte_order": "--byte-order",
     "block_size": "--block-size",
     "fragment_size": "--fragment-size",
 }
 
 
-def _size(context: click.Context, param: click.Parameter, value: str) -> int:
+def _size(context: click.Context, param: click.Parameter, value: str | None) -> int | None:
     """64M, 64MiB, 1G or bytes, as bytes."""
     try:
-        return parse_size(value)
+        return None if value is None else parse_size(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
 
@@ -57,9 +59,10 @@ class Request:
     image: str
     size: int
     wanted: PagingFile
+    format: Format
     byte_order: ByteOrder
-    block_size: int
-    fragment_size: int
+    block_size: int | None
+    fragment_size: int | None
     source: str | None
     offset: int
     dry_run: bool
@@ -67,7 +70,13 @@ class Request:
 
     @property
     def new(self) -> NewFileSystem:
-        return NewFileSystem(self.size, self.block_size, self.fragment_size, self.byte_order)
+        """The fragments of blocks that were asked for are an eighth of them, or what the defaults have."""
+        block, fragment = default_sizes(self.format, self.size)
+        if self.block_size is not None:
+            block, fragment = self.block_size, max(self.block_size // 8, min(fragment, self.block_size))
+        if self.fragment_size is not None:
+            fragment = self.fragment_size
+        return NewFileSystem(self.size, block, fragment, self.byte_order, format=self.format)
 
     @property
     def tree(self) -> bytes | None:
@@ -78,6 +87,7 @@ EPILOG = """\b
 Examples:
   mkpagingfile disk.img --size 64M --paging-size 32M --from tree/
   mkpagingfile old-disk.img --paging-size 256K
+  mkpagingfile disk.img --size 1T --paging-size 8G --format ufs2 --byte-order big
 SOURCE_DATE_EPOCH (seconds since 1970), when set, is the time of everything, so that images come out identical."""
 
 
@@ -92,10 +102,10 @@ SOURCE_DATE_EPOCH (seconds since 1970), when set, is the time of everything, so 
     show_default=True,
     help="Rounded up to whole blocks.",
 )
-@click.option("--format", "_format", type=click.Choice(["4.3bsd"]), default="4.3bsd", show_default=True)
+@click.option("--format", type=click.Choice(["4.3bsd", "ufs1", "ufs2"]), default="4.3bsd", show_default=True)
 @click.option("--byte-order", type=click.Choice(["little", "big"]), default="little", show_default=True)
-@click.option("--block-size", callback=_size, metavar="SIZE", default="8192", show_default=True)
-@click.option("--fragment-size", callback=_size, metavar="SIZE", default="1024", show_default=True)
+@click.option("--block-size", callback=_size, metavar="SIZE", help="8192; 32768 in ufs1 and ufs2 over 8 GiB.")
+@click.option("--fragment-size", callback=_size, metavar="SIZE", help="1024; an eighth of larger blocks.")
 @click.option("--path", default=DEFAULT_PATH, show_default=True, help="Where; missing directories are made.")
 @click.option("--from", "source", type=click.Path(), metavar="DIR", help="Copy DIR's tree into a new disk.")
 @click.option(
@@ -112,7 +122,6 @@ def main(context: click.Context, /, force: bool, as_json: bool, path: str, pagin
     The paging file has full blocks, no holes and no tail, in as few runs as can be, as Mach's default pager wants it.
     Inside an existing disk everything else stays as it was. Without room the disk is not touched.
     """
-    options.pop("_format")
     try:
         request = Request(wanted=PagingFile(parse_path(path), paging_size), time=_now(), **options)
         given = [name for option, name in NEW_DISK_ONLY.items() if _given(context, option)]

@@ -3,7 +3,7 @@
 Interface:
     PagingFile(path, size)                        what is wanted; parse_path for the path
     plan_new_disk(new, wanted, source, time, zeroed) -> Plan      with the tree `source` of the host
-    plan_in_existing(device, wanted, time) -> Plan                the paging file in a 4.2/4.3-format file system
+    plan_in_existing(device, wanted, time) -> Plan                the paging file in a 4.3BSD, UFS1 or UFS2 file system
     Plan.write(device, progress), Plan.facts()
 All plans raise Refusal or NoRoom, and FileSystemError where the disk is at fault; until `write` nothing is written.
 Not here: files of the host (mkpagingfile), what a pager does with it.
@@ -22,12 +22,14 @@ from typing import Any
 from bootfs.device import BlockDevice
 from bootfs.errors import FileSystemError, FsCode
 from bootfs.geometry import fsbtobyte
-from bootfs.superblock import Superblock, find_superblock
+from bootfs.layout import FS_NEEDSFSCK, FS_UNCLEAN, SBSIZE, superblock
+from bootfs.layout_format import record
+from bootfs.superblock import Format, Superblock, find_superblock
 from disktools.allocator import Allocator
 from disktools.directory import check_name
 from disktools.errors import NoRoom, Refusal
 from disktools.graft import find_place, graft
-from disktools.inode import MAXIMUM_FILE_BYTES
+from disktools.limits import LIMITS
 from disktools.newfs import NewFileSystem, PlannedFileSystem, empty_root, plan_file_system
 from disktools.sizes import format_size
 from disktools.tree import DIRECTORY_MODE, Node, directory_at, scan
@@ -112,14 +114,16 @@ class Plan:
         return runs
 
 
-def _reserved(size: int, block_size: int, time: int) -> Node:
+def _reserved(size: int, block_size: int, time: int, kind: Format) -> Node:
     """The file itself, of whole blocks."""
     whole = -(-size // block_size) * block_size
     if size <= 0:
         raise Refusal("a paging file of 0 bytes holds nothing; give a --paging-size of at least one block")
-    if whole > MAXIMUM_FILE_BYTES:
+    most = LIMITS[kind].file_bytes
+    if whole > most:
         raise Refusal(
-            f"a paging file of {format_size(whole)} is beyond the format's 2 GiB; give a smaller --paging-size"
+            f"a paging file of {format_size(whole)} is beyond the format's {format_size(most + 1)}; "
+            "give a smaller --paging-size"
         )
     return Node(PAGING_FILE_MODE, mtime=time, size=whole)
 
@@ -131,16 +135,17 @@ def plan_new_disk(
     root = empty_root(new.block_size, time)
     skipped: list[str] = []
     if source is not None:
-        copied, skipped = scan(source)
+        copied, skipped = scan(source, LIMITS[new.format])
         lost = copied.children.pop(b"lost+found", Node(DIRECTORY_MODE))
         if not lost.is_directory:
             raise Refusal(f"{os.fsdecode(source)}/lost+found is not a directory, and on a disk it has to be one")
         root.children[b"lost+found"].children |= lost.children
         root.children |= copied.children
-        root.mode, root.uid, root.gid, root.mtime = copied.mode, copied.uid, copied.gid, copied.mtime
+        root.mode, root.uid, root.gid = copied.mode, copied.uid, copied.gid
+        root.mtime, root.mtimensec = copied.mtime, copied.mtimensec
     file = None
     if wanted:
-        file = _reserved(wanted.size, new.block_size, time)
+        file = _reserved(wanted.size, new.block_size, time, new.format)
         directory = directory_at(root, list(wanted.path[:-1]), time)
         if wanted.path[-1] in directory.children:
             raise Refusal(f"{os.fsdecode(b'/' + b'/'.join(wanted.path))} is in the tree to copy; choose another --path")
@@ -155,12 +160,8 @@ def plan_new_disk(
 def plan_in_existing(device: BlockDevice, wanted: PagingFile, time: int) -> Plan:
     """The paging file inside the file system at byte 0 of `device`. All else stays as it is."""
     fs = find_superblock(device)
-    if fs.format != "4.3bsd" or fs.tables != "4.3":
-        kind = "ufs1" if fs.format == "ufs1" else "a later 4.3bsd, with dynamic tables"
-        raise FileSystemError(
-            FsCode.FS_INVALID_FS, f"the disk is {kind}; files can be added only to 4.2/4.3BSD disks as yet", ""
-        )
-    file = _reserved(wanted.size, fs.fs_bsize, time)
+    _check_fit(device, fs)
+    file = _reserved(wanted.size, fs.fs_bsize, time, fs.format)
     place = find_place(device, fs, wanted.path)
     branch = file
     for name in reversed(place.missing[1:]):
@@ -171,3 +172,21 @@ def plan_in_existing(device: BlockDevice, wanted: PagingFile, time: int) -> Plan
     except NoRoom as error:
         raise NoRoom(f"{error}; nothing was changed") from error
     return Plan(fs, allocator, writes, time, wanted, file)
+
+
+def _check_fit(device: BlockDevice, fs: Superblock) -> None:
+    """FileSystemError unless the file system can be changed from outside: it is clean, and no snapshot must follow."""
+    why = None
+    values = record(superblock(fs.byte_order, fs.tables)).unpack(device.read(fs.location, SBSIZE))
+    if fs.format == "4.3bsd":
+        if fs.tables != "4.3":
+            why = "is a later 4.3bsd, with dynamic tables; files can be added only to 4.2/4.3BSD, UFS1 and UFS2"
+    elif not fs.fs_clean & 1:
+        why = "was not unmounted cleanly; repair the file system with fsck first"
+    elif fs.tables == "ufs2":
+        if fs.fs_flags & (FS_UNCLEAN | FS_NEEDSFSCK):
+            why = "asks to be checked; repair the file system with fsck first"
+        elif any(values["fs_snapinum"]):
+            why = "has snapshots, which must follow every change; remove them first"
+    if why:
+        raise FileSystemError(FsCode.FS_INVALID_FS, why, "the disk")

@@ -25,12 +25,12 @@ from disktools.crc32c import check_hash
 def updated_superblock(fs: Superblock, data: bytes, changes: Mapping[str, Any]) -> bytes:
     """As many bytes as `data`, which begins with the superblock and holds all fs_sbsize bytes of it."""
     layout = record(superblock(fs.byte_order, fs.tables))
-    data = layout.pack(layout.unpack(data) | changes) + data[layout.size :]
+    data = layout.pack(layout.unpack(data) | dict(changes)) + data[layout.size :]
     wide = record(superblock(fs.byte_order, "ufs2"))
     if fs.format == "ufs1":
         values = wide.unpack(data)
         if values["fs_maxbsize"] == fs.fs_bsize:
-            return wide.pack(values | changes) + data[wide.size :]
+            return wide.pack(values | dict(changes)) + data[wide.size :]
     if fs.tables == "ufs2" and fs.fs_metackhash & CK_SUPERBLOCK:
         hashed = check_hash(data[: fs.fs_sbsize], wide.offset_of("fs_ckhash"))
         return wide.pack(wide.unpack(data) | {"fs_ckhash": hashed}) + data[wide.size :]

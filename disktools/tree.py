@@ -2,7 +2,7 @@
 
 Interface:
     Node                         one file, directory, link, device or reserved (paging) file
-    scan(path) -> (Node, [skipped])       the host's tree; Refusal where it cannot be read or cannot be in the format
+    scan(path, limits) -> (Node, [skipped])    the host's tree; Refusal where it cannot be read
     directory_at(root, path) -> Node      the directory at `path` in a tree, made where it is missing
     plant(allocator, plan, top, parent_ino, time)       takes inodes and blocks, and plans every write of the tree
 Not here: the disk itself, and the entry that makes `top` reachable.
@@ -23,15 +23,9 @@ from bootfs.layout import DEV_BSIZE, NDADDR
 from disktools.allocator import Allocator, Run
 from disktools.directory import check_name, pack_directory
 from disktools.errors import NoRoom, Refusal
-from disktools.inode import (
-    LARGEST_ID,
-    MAXIMUM_FILE_BYTES,
-    BlockMap,
-    NewInode,
-    indirect_blocks,
-    inode_offset,
-    map_blocks,
-)
+from disktools.inode import BlockMap, NewInode, indirect_blocks, inode_offset, map_blocks
+from disktools.limits import Limits
+from disktools.sizes import format_size
 from disktools.write_plan import Extent, WritePlan, extents_of
 
 MAXPATHLEN = 1024
@@ -48,12 +42,13 @@ class Node:
     uid: int = 0
     gid: int = 0
     mtime: int = 0
+    mtimensec: int = 0
     children: dict[bytes, Node] = field(default_factory=dict)  # of a directory, in the order they will have
     at_least: int = 0  # bytes of a directory
     size: int = 0  # of a file
     source: bytes = b""  # the host's path of a file's contents; without one the file is reserved, and zeros
     target: bytes = b""  # of a symbolic link
-    device: int = 0  # 4.3BSD's dev_t of a device: major << 8 | minor
+    device: int = 0  # the dev_t that all BSDs share, of a device: major << 8 | minor
     ino: int = 0
     links: int = 0
     runs: list[Run] = field(default_factory=list)  # of a reserved file, once planted
@@ -67,11 +62,11 @@ class Node:
         return stat.S_ISREG(self.mode) and not self.source
 
 
-def scan(path: bytes) -> tuple[Node, list[str]]:
+def scan(path: bytes, limits: Limits) -> tuple[Node, list[str]]:
     """The tree under directory `path`, and a line for each thing left out: FIFOs, sockets, what the format lacks."""
     skipped: list[str] = []
     try:
-        root = _node(path, os.stat(path))
+        root = _node(path, os.stat(path), limits)
         if not root.is_directory:
             raise Refusal(f"{os.fsdecode(path)} is not a directory; --from takes the directory to copy")
         shared: dict[tuple[int, int], Node] = {}
@@ -81,12 +76,12 @@ def scan(path: bytes) -> tuple[Node, list[str]]:
             for entry in sorted(os.scandir(where), key=lambda one: one.name):
                 status = entry.stat(follow_symlinks=False)
                 key = (status.st_dev, status.st_ino)
-                why = _unfit(entry.path, status)
+                why = _unfit(entry.path, status, limits)
                 if why:
                     skipped.append(f"{os.fsdecode(entry.path)}: {why}")
                     continue
                 check_name(entry.name)
-                child = shared.get(key) or _node(entry.path, status)
+                child = shared.get(key) or _node(entry.path, status, limits)
                 node.children[entry.name] = child
                 if child.is_directory:
                     pending.append((entry.path, child))
@@ -97,13 +92,13 @@ def scan(path: bytes) -> tuple[Node, list[str]]:
     return root, skipped
 
 
-def _unfit(path: bytes, status: os.stat_result) -> str | None:
-    """Why this cannot be in a 4.3BSD file system, or None."""
+def _unfit(path: bytes, status: os.stat_result, limits: Limits) -> str | None:
+    """Why this cannot be in a file system of the format, or None."""
     kind = stat.S_IFMT(status.st_mode)
-    if kind in (stat.S_IFIFO, stat.S_IFSOCK):
+    if kind in limits.absent:
         return f"left out: a {'FIFO' if kind == stat.S_IFIFO else 'socket'}"
-    if kind == stat.S_IFREG and status.st_size > MAXIMUM_FILE_BYTES:
-        return "left out: larger than 2 GiB, the format's limit"
+    if kind == stat.S_IFREG and status.st_size > limits.file_bytes:
+        return f"left out: larger than {format_size(limits.file_bytes + 1)}, the format's limit"
     if kind in (stat.S_IFCHR, stat.S_IFBLK) and max(os.major(status.st_rdev), os.minor(status.st_rdev)) > 255:
         return "left out: its device numbers do not fit 8 bits"
     if kind == stat.S_IFLNK and len(os.readlink(path)) >= MAXPATHLEN:
@@ -111,15 +106,16 @@ def _unfit(path: bytes, status: os.stat_result) -> str | None:
     return None
 
 
-def _node(path: bytes, status: os.stat_result) -> Node:
-    uid, gid = (one if one <= LARGEST_ID else NOBODY for one in (status.st_uid, status.st_gid))
-    mtime = max(min(int(status.st_mtime), (1 << 31) - 1), -(1 << 31))
-    node = Node(status.st_mode, uid, gid, mtime)
+def _node(path: bytes, status: os.stat_result, limits: Limits) -> Node:
+    uid, gid = (one if one <= limits.identity else NOBODY for one in (status.st_uid, status.st_gid))
+    seconds, mtimensec = divmod(status.st_mtime_ns, 10**9)
+    mtime = limits.time(seconds)
+    node = Node(status.st_mode, uid, gid, mtime, mtimensec if mtime == seconds else 0)
     if stat.S_ISREG(node.mode):
         node.size, node.source = status.st_size, path
     elif stat.S_ISLNK(node.mode):
         node.target = os.readlink(path)
-    elif not node.is_directory:
+    elif stat.S_ISCHR(node.mode) or stat.S_ISBLK(node.mode):
         node.device = os.major(status.st_rdev) << 8 | os.minor(status.st_rdev)
     return node
 
@@ -159,6 +155,7 @@ def plant(allocator: Allocator, plan: WritePlan, top: Node, parent_ino: int, tim
         cg = ino_to_cg(allocator.fs, parent.ino if parent else parent_ino)
         node.ino = allocator.take_inode(cg, node.is_directory)
     for node, parent in sorted(nodes, key=lambda pair: pair[0].is_reserved):
+        text = b""
         if node.is_directory:
             up = parent.ino if parent else parent_ino or node.ino
             node.links += 1 + sum(child.is_directory for child in node.children.values())
@@ -166,20 +163,23 @@ def plant(allocator: Allocator, plan: WritePlan, top: Node, parent_ino: int, tim
         elif stat.S_ISREG(node.mode):
             blocks, size = _plant_file(allocator, plan, node), node.size
         elif stat.S_ISLNK(node.mode):
-            blocks, size = _plant_data(allocator, plan, node.ino, node.target), len(node.target)
+            short = len(node.target) < allocator.fs.fs_maxsymlinklen  # 4.4: kept in the inode; 0 in the older
+            text, size = (node.target if short else b""), len(node.target)
+            blocks = BlockMap() if short else _plant_data(allocator, plan, node.ino, node.target)
         else:
             blocks, size = BlockMap((node.device, *BlockMap().db[1:])), 0
         if node.links > LARGEST_LINK_COUNT:
             raise Refusal(f"a file has {node.links} links, and the format counts only to {LARGEST_LINK_COUNT}")
         for offset, data in blocks.indirect:
             plan.add_block(offset, data)
-        inode = NewInode(node.mode, node.links, node.uid, node.gid, size, min(node.mtime, time), time, blocks)
+        mtime, nsec = (node.mtime, node.mtimensec) if node.mtime < time else (time, 0)
+        inode = NewInode(node.mode, node.links, node.uid, node.gid, size, mtime, time, blocks, nsec, text)
         plan.add_inode(inode_offset(allocator.fs, node.ino), inode.pack(allocator.fs))
 
 
 def _plant_directory(allocator: Allocator, plan: WritePlan, node: Node, parent_ino: int) -> tuple[BlockMap, int]:
-    names = [(node.ino, b"."), (parent_ino, b"..")]
-    names += [(child.ino, name) for name, child in node.children.items()]
+    names = [(node.ino, DIRECTORY_MODE, b"."), (parent_ino, DIRECTORY_MODE, b"..")]
+    names += [(child.ino, child.mode, name) for name, child in node.children.items()]
     data = pack_directory(allocator.fs, names, node.at_least)
     return _plant_data(allocator, plan, node.ino, data), len(data)
 

@@ -7,6 +7,7 @@ Interface:
 Invariants:
     1. The order on disk: contents and indirect blocks, maps and counts, inodes, links, last what was given back.
        So whatever is cut short, every name that was there reads as before, and no two files share a block.
+    2. A disk that can say so says from before the first of these until after the last that it is to be checked.
 Not here: deciding what to write.
 """
 
@@ -89,12 +90,15 @@ class WritePlan:
 
     def write(self, device: BlockDevice, allocator: Allocator, time: int, progress: Progress) -> None:
         """Do it, in the order of invariant 1; what `allocator` took is marked on the way."""
+        _write_all(device, allocator.clean_writes(device, clean=False))
         if not self.zeroed:
             for extent in self.zeros:
                 _write_zeros(device, extent, progress)
         for source, size, extents in self.files:
             self._copy(device, source, size, extents, progress)
         _write_all(device, self.blocks)
+        if not self.zeroed:
+            _write_all(device, ((offset, bytes(length)) for offset, length in allocator.fresh_inodes))
         _write_all(device, allocator.map_writes(device, time))
         _write_all(device, sorted(self.inodes.items()))
         for link in self.links:
@@ -103,6 +107,7 @@ class WritePlan:
             for fragment, count in self.returned:
                 allocator.give_fragments(fragment, count)
             _write_all(device, allocator.map_writes(device, time))
+        _write_all(device, allocator.clean_writes(device, clean=True))
 
     def _copy(
         self, device: BlockDevice, source: bytes, size: int, extents: Sequence[Extent], progress: Progress
