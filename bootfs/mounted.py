@@ -18,8 +18,9 @@ Not here: path rules (lookup), any format, what a pager does with a block list.
 from __future__ import annotations
 
 import dataclasses
+import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from bootfs import lookup
@@ -31,6 +32,7 @@ from bootfs.inode import Inode
 
 MAX_READ = 256 << 20  # bytes in one read; contents() is for more
 MAX_PATH = 4096  # bytes of a path in a walk; bounds the memory that a malicious tree can ask for
+BATCH = 128  # inodes read ahead in a listing
 PIECE = 1 << 20  # bytes that contents() gives at a time
 
 
@@ -61,8 +63,12 @@ class MountedFileSystem(ABC):
     def inode(self, ino: int) -> Inode:
         """The inode of that number, read anew."""
 
+    def inodes(self, inos: Sequence[int]) -> list[Inode]:
+        """Those of these numbers, in the order given; a format may have a quicker way."""
+        return [self.inode(ino) for ino in inos]
+
     @abstractmethod
-    def directory_entries(self, data: bytes, place: str) -> Iterator[Entry]:
+    def directory_entries(self, data: bytes, place: str) -> Iterable[Entry]:
         """The entries in use in `data`, whole chunks of a directory. FS_INVALID_FS at the first bad one."""
 
     @abstractmethod
@@ -117,9 +123,10 @@ class MountedFileSystem(ABC):
 
     def listdir(self, directory: Inode) -> Iterator[tuple[bytes, Inode]]:
         """The names in a directory with their inodes, in disk order, "." and ".." left out."""
-        for entry in self.entries(directory):
-            if entry.name not in (b".", b".."):
-                yield entry.name, self.inode(entry.ino)
+        names = [entry for entry in self.entries(directory) if entry.name not in (b".", b"..")]
+        for at in range(0, len(names), BATCH):
+            batch = names[at : at + BATCH]
+            yield from zip((name for name, _ in batch), self.inodes([ino for _, ino in batch]), strict=True)
 
     def lookup(self, path: bytes | str, follow: bool = True) -> Inode:
         """The inode of a path from the root; of the link itself if `follow` is false and the last name is one."""
@@ -129,19 +136,31 @@ class MountedFileSystem(ABC):
         """Every path from `top`, which is first; each directory's names in order of their bytes; each entered once."""
         seen: set[int] = set()
         entered: set[int] = set()
-        waiting: list[tuple[bytes, Inode]] = [(b"/" + top.strip(b"/"), self.lookup(top, follow=False))]
-        while waiting:
-            path, inode = waiting.pop()
-            yield path, inode
-            if inode.kind != "dir" or inode.ino in entered:
-                continue
-            entered.add(inode.ino)
-            if len(path) > MAX_PATH:
-                raise FileSystemError(FsCode.FS_NAME_TOO_LONG, f"a path of {len(path)} bytes", str(inode))
-            names = [e for e in self._entries(inode, seen) if e.name not in (b".", b"..")]
-            names.sort(key=lambda entry: entry.name, reverse=True)
-            prefix = b"/" if path == b"/" else path + b"/"
-            waiting += [(prefix + entry.name, self.inode(entry.ino)) for entry in names]
+        path, inode = b"/" + top.strip(b"/"), self.lookup(top, follow=False)
+        yield path, inode
+        below = [self._below(path, inode, seen, entered)]
+        while below:
+            for found in below[-1]:
+                yield found
+                if found[1].mode & 0o170000 == stat.S_IFDIR:
+                    below.append(self._below(*found, seen, entered))
+                    break
+            else:
+                below.pop()
+
+    def _below(self, path: bytes, inode: Inode, seen: set[int], entered: set[int]) -> Iterator[tuple[bytes, Inode]]:
+        """The paths of the names in one directory, with few inodes read ahead of their use."""
+        if inode.kind != "dir" or inode.ino in entered:
+            return
+        entered.add(inode.ino)
+        if len(path) > MAX_PATH:
+            raise FileSystemError(FsCode.FS_NAME_TOO_LONG, f"a path of {len(path)} bytes", str(inode))
+        names = [entry for entry in self._entries(inode, seen) if entry[0] not in (b".", b"..")]
+        names.sort()
+        prefix = b"/" if path == b"/" else path + b"/"
+        for at in range(0, len(names), BATCH):
+            batch = names[at : at + BATCH]
+            yield from zip([prefix + name for name, _ in batch], self.inodes([ino for _, ino in batch]), strict=True)
 
     def readlink(self, link: Inode) -> bytes:
         if link.kind != "link":

@@ -2,7 +2,7 @@
 
 Interface:
     Superblock              the checked facts, under their historical names; frozen
-    find_superblock(device) -> Superblock    FileSystemError FS_INVALID_FS: none there, or the first relation that fails
+    find_superblock(device) -> Superblock    UnknownFormat: none there; FileSystemError FS_INVALID_FS: one not sound
     parse_superblock(data, order, variant, location) -> Superblock    the same for bytes at hand
     SUPERBLOCK_LOCATIONS    where one is looked for, in bytes, in this order
 Invariants:
