@@ -124,7 +124,7 @@ def _sizes(kind: UfsFormat, block_size: int, fragment_size: int) -> dict[str, An
         "fs_fshift": log2(fragment_size),
         "fs_fragshift": log2(block_size // fragment_size),
         "fs_fsbtodb": log2(fragment_size // DEV_BSIZE),
-        "fs_sbsize": roundup(FS_BYTES, fragment_size),
+        "fs_sbsize": min(roundup(FS_BYTES, fragment_size), SBSIZE),
         "fs_nindir": nindir,
         "fs_inopb": block_size // record(dinode("little", variant)).size,
         "fs_maxbpg": nindir,

@@ -19,6 +19,8 @@ from bootfs.superblock import Format
 class Limits:
     """`file_bytes` in one file; user and group numbers up to `identity`; times (seconds since 1970) of `time_bits`.
 
+    Device numbers, packed as FreeBSD packs them, are of `device_bits`.
+
     `absent` are the types of file that the format lacks, `name` is what it is called in a refusal.
     """
 
@@ -26,6 +28,7 @@ class Limits:
     file_bytes: int
     identity: int
     time_bits: int
+    device_bits: int
     absent: frozenset[int] = frozenset()
 
     def time(self, seconds: int) -> int:
@@ -36,7 +39,7 @@ class Limits:
 
 _SPECIAL = frozenset((stat.S_IFIFO, stat.S_IFSOCK))
 LIMITS: dict[Format, Limits] = {
-    "4.3bsd": Limits("4.3BSD", (1 << 31) - 1, 0xFFFF, 32, _SPECIAL),  # off_t is a signed word
-    "ufs1": Limits("UFS1", (1 << 63) - 1, 0xFFFFFFFF, 32),
-    "ufs2": Limits("UFS2", (1 << 63) - 1, 0xFFFFFFFF, 64),
+    "4.3bsd": Limits("4.3BSD", (1 << 31) - 1, 0xFFFF, 32, 16, _SPECIAL),  # off_t is a signed word
+    "ufs1": Limits("UFS1", (1 << 63) - 1, 0xFFFFFFFF, 32, 32),
+    "ufs2": Limits("UFS2", (1 << 63) - 1, 0xFFFFFFFF, 64, 64),
 }

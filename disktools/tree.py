@@ -99,8 +99,8 @@ def _unfit(path: bytes, status: os.stat_result, limits: Limits) -> str | None:
         return f"left out: a {'FIFO' if kind == stat.S_IFIFO else 'socket'}"
     if kind == stat.S_IFREG and status.st_size > limits.file_bytes:
         return f"left out: larger than {format_size(limits.file_bytes + 1)}, the format's limit"
-    if kind in (stat.S_IFCHR, stat.S_IFBLK) and max(os.major(status.st_rdev), os.minor(status.st_rdev)) > 255:
-        return "left out: its device numbers do not fit 8 bits"
+    if kind in (stat.S_IFCHR, stat.S_IFBLK) and _device(status.st_rdev) >> limits.device_bits:
+        return f"left out: its device numbers do not fit {limits.device_bits} bits"
     if kind == stat.S_IFLNK and len(os.readlink(path)) >= MAXPATHLEN:
         return f"left out: a symbolic link of {MAXPATHLEN} bytes or more"
     return None
@@ -116,8 +116,14 @@ def _node(path: bytes, status: os.stat_result, limits: Limits) -> Node:
     elif stat.S_ISLNK(node.mode):
         node.target = os.readlink(path)
     elif stat.S_ISCHR(node.mode) or stat.S_ISBLK(node.mode):
-        node.device = os.major(status.st_rdev) << 8 | os.minor(status.st_rdev)
+        node.device = _device(status.st_rdev)
     return node
+
+
+def _device(rdev: int) -> int:
+    """The dev_t of BSD: 8 bits of major and minor as ever, and above them what FreeBSD added (sys/sys/types.h)."""
+    major, minor = os.major(rdev), os.minor(rdev)
+    return (major & 0xFFFFFF00) << 32 | (minor & 0xFF00) << 24 | (major & 0xFF) << 8 | minor & 0xFFFF00FF
 
 
 def directory_at(root: Node, path: list[bytes], time: int) -> Node:
