@@ -22,8 +22,8 @@ import click
 from bootfs.errors import FileSystemError
 
 if TYPE_CHECKING:
-    from bootfs.filesystem import FileSystem
     from bootfs.inode import Inode
+    from bootfs.mounted import MountedFileSystem
 
 
 class Refusal(click.ClickException):
@@ -77,14 +77,14 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @contextmanager
-def _opened(image: str, offset: int) -> Iterator[FileSystem]:
+def _opened(image: str, offset: int) -> Iterator[MountedFileSystem]:
     """The file system in the image; what goes wrong with it is told with the image's name in front."""
     from bootfs.device import FileDevice
-    from bootfs.filesystem import FileSystem
+    from bootfs.probe import open_any
 
     with FileDevice(image) as device:
         try:
-            yield FileSystem.open(device, offset)
+            yield open_any(device, offset)
         except FileSystemError as error:
             raise Refusal(str(error) if error.place == image else f"{image}: {error}") from error
     sys.stdout.flush()
@@ -110,7 +110,7 @@ def _moment(seconds: int) -> str:
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="mach-default-pager", prog_name="bootfs")
 def cli() -> None:
-    """Look into a BSD file system (4.2BSD, 4.3BSD, UFS1, UFS2; both byte orders) without mounting it.
+    """Look into a BSD file system (4.2BSD, 4.3BSD, UFS1, UFS2; both byte orders) or an ext2 without mounting it.
 
     IMAGE is a file or a block device. Nothing is written.
 
@@ -291,7 +291,7 @@ def _size(inode: Inode) -> str:
     return str(inode.size) if inode.rdev is None else f"{inode.rdev[0]}, {inode.rdev[1]}"
 
 
-def _line(file_system: FileSystem, name: bytes, inode: Inode, width: int) -> str:
+def _line(file_system: MountedFileSystem, name: bytes, inode: Inode, width: int) -> str:
     """One line as of `ls -l`."""
     target = f" -> {_printable(_shown(file_system.readlink(inode)))}" if inode.kind == "link" else ""
     return (

@@ -14,9 +14,9 @@ from typing import Any, Literal, Protocol
 
 from bootfs.blocklist import Hole
 from bootfs.errors import FileSystemError, FsCode
-from bootfs.filesystem import FileSystem
 from bootfs.inode import Inode
 from bootfs.lookup import shown
+from bootfs.mounted import MountedFileSystem
 
 HashName = Literal["sha256", "blake3", "none"]
 
@@ -28,7 +28,7 @@ class _Hash(Protocol):
     def hexdigest(self) -> str: ...
 
 
-def facts(file_system: FileSystem, inode: Inode) -> dict[str, Any]:
+def facts(file_system: MountedFileSystem, inode: Inode) -> dict[str, Any]:
     """kind, ino, size, mode (permission bits), nlink, uid, gid, mtime; also target (links), rdev (devices)."""
     found: dict[str, Any] = {
         "kind": inode.kind,
@@ -47,7 +47,9 @@ def facts(file_system: FileSystem, inode: Inode) -> dict[str, Any]:
     return found
 
 
-def manifest(file_system: FileSystem, hash_name: HashName = "sha256", top: bytes = b"/") -> dict[str, dict[str, Any]]:
+def manifest(
+    file_system: MountedFileSystem, hash_name: HashName = "sha256", top: bytes = b"/"
+) -> dict[str, dict[str, Any]]:
     """The facts of `top` and all below it, by full path; files with their hash under the name of the hash.
 
     FileSystemError as from the reads, and FS_INVALID_FS when the files together map more than the disk holds (so many
@@ -67,12 +69,11 @@ def manifest(file_system: FileSystem, hash_name: HashName = "sha256", top: bytes
 class _Hashes:
     """Hashes of the files of one disk, each made once though it may have many names."""
 
-    def __init__(self, file_system: FileSystem, name: HashName) -> None:
+    def __init__(self, file_system: MountedFileSystem, name: HashName) -> None:
         self.file_system = file_system
         self.name = name
         self.known: dict[int, str | None] = {}
-        fs = file_system.superblock
-        self.bytes_left = min(fs.fs_size * fs.fs_fsize, file_system.device.size)
+        self.bytes_left = min(file_system.capacity, file_system.device.size)
         self.holes_left = MAX_HOLES
 
     def of(self, inode: Inode) -> str | None:

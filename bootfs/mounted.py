@@ -7,8 +7,8 @@ Interface:
         .walk()                  every path with its inode, depth first
         .contents(inode)         the bytes of a file, a piece at a time
         .blocks(inode), .info()  what the commands of these names show
-    A format supplies root_ino, chunk_bytes, block_size, capacity, inode, directory_entries, block_runs, info; and
-    refuse_writing, if there are disks of it that may only be read.
+    A format supplies root_ino, chunk_bytes, block_size, capacity, inode, directory_entries, block_runs, info; it may
+    supply inodes (if many can be read at once), attributes, and refuse_writing (if some disks may only be read).
 Invariants:
     1. Nothing is ever allocated or freed: only bytes that already belong to a regular file are written (P1).
     2. Nothing is remembered between calls but the superblock, so what another writer changes is seen.
@@ -28,6 +28,7 @@ from bootfs.blocklist import BlockList, Hole, Run, make_block_list
 from bootfs.device import BlockDevice, Bytes, SliceDevice
 from bootfs.directory import Entry
 from bootfs.errors import FileSystemError, FsCode
+from bootfs.extattr import Attribute
 from bootfs.inode import Inode
 
 MAX_READ = 256 << 20  # bytes in one read; contents() is for more
@@ -78,6 +79,10 @@ class MountedFileSystem(ABC):
     @abstractmethod
     def info(self) -> dict[str, Any]:
         """What the command `bootfs info` shows: the keys are a contract."""
+
+    def attributes(self, inode: Inode) -> list[Attribute]:
+        """The extended attributes of a file; none in the formats that have none, or whose are not read."""
+        return []
 
     def refuse_writing(self, place: str) -> None:  # noqa: B027 - most disks have no reason to
         """FileSystemError D_READ_ONLY when blocks of this disk must not be overwritten."""

@@ -17,9 +17,9 @@ from bootfs.device import BlockDevice
 from bootfs.errors import FileSystemError, FsCode, UnknownFormat
 from bootfs.ext2 import Ext2FileSystem
 from bootfs.filesystem import FileSystem
-from bootfs.interface import BootFileSystem
+from bootfs.mounted import MountedFileSystem
 
-Open = Callable[[BlockDevice, int], BootFileSystem]
+Open = Callable[[BlockDevice, int], MountedFileSystem]
 
 FORMATS: tuple[Open, ...] = (
     FileSystem.open,
@@ -27,7 +27,7 @@ FORMATS: tuple[Open, ...] = (
 )
 
 
-def open_any(device: BlockDevice, offset: int = 0) -> BootFileSystem:
+def open_any(device: BlockDevice, offset: int = 0) -> MountedFileSystem:
     """The file system at byte `offset` of `device`, by the first format that fits. The device stays the caller's.
 
     FileSystemError FS_INVALID_FS when none does: what the first says that found itself there, but broken; UnknownFormat
