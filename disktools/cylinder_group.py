@@ -75,11 +75,28 @@ def _free_places(blocks: bytes, frag: int, rotation: Rotation) -> tuple[tuple[in
 
 
 _DIGITS = bytes(range(48, 50)) + bytes(254)  # 0 and 1 as text, for int()
+_VALUES = bytes(48) + bytes(range(2)) + bytes(206)  # and back
+
+
+def _flags(bitmap: bytes) -> bytes:
+    """The bits of `bitmap` as bytes of 0 and 1, the lowest first."""
+    if bitmap.count(0) == len(bitmap):
+        return bytes(len(bitmap) * 8)
+    digits = f"{int.from_bytes(bitmap, 'little'):0{len(bitmap) * 8}b}"
+    return digits[::-1].encode().translate(_VALUES)
+
+
+@cache
+def _states(frag: int) -> list[bytes]:
+    """For each byte of a map of fragments the blocks in it, as bytes."""
+    return [bytes(byte >> at & (1 << frag) - 1 for at in range(0, 8, frag)) for byte in range(256)]
 
 
 def _bitmap(flags: bytes | bytearray, length: int) -> bytes:
     """Bytes of 0 and 1 as `length` bytes of bits, the first one lowest."""
-    return int(flags[::-1].translate(_DIGITS) or b"0", 2).to_bytes(length, "little")
+    if flags.find(1) < 0:
+        return bytes(length)
+    return int(flags[::-1].translate(_DIGITS), 2).to_bytes(length, "little")
 
 
 class CylinderGroup:
@@ -108,11 +125,10 @@ class CylinderGroup:
         beyond = group.fragments % fs.fs_frag
         if beyond:
             group.blocks[-1] = (1 << beyond) - 1
-        reserved = group.reserved()
-        first, end = reserved.start // fs.fs_frag, reserved.stop // fs.fs_frag  # reserved.start is a block's
+        first, end = group._reserved_blocks()
         group.blocks[first:end] = bytes(end - first)
-        if reserved.stop % fs.fs_frag:
-            group.blocks[end] &= group.full << reserved.stop % fs.fs_frag
+        if group.reserved().stop % fs.fs_frag:
+            group.blocks[end] &= group.full << group.reserved().stop % fs.fs_frag
         if cgx == 0:
             group.inodes[:ROOTINO] = b"\1" * ROOTINO
         if fs.tables == "ufs2":
@@ -156,11 +172,11 @@ class CylinderGroup:
         claimed = Counts(nbfree, nffree, nifree, found.frsum, *tables)
         for name in Counts.__slots__:
             group._expect(f"its count {name}", getattr(claimed, name), getattr(group.counts, name))
-        group._expect("free metadata", any(group.is_free(fragment) for fragment in group.reserved()), False)
-        group._expect("inodes taken that never were written", any(group.inodes[group.initialised :]), False)
-        facts = group.facts()
-        group._expect("its count clusters", found.clusters, facts.clusters)
-        group._expect("its map of clusters", found.cluster_map == facts.cluster_map, True)
+        group._expect("free metadata", group._metadata_is_free(), False)
+        group._expect("inodes taken that never were written", group.inodes.find(1, group.initialised) >= 0, False)
+        clusters, cluster_map = group._clusters()
+        group._expect("its count clusters", found.clusters, clusters)
+        group._expect("its map of clusters", found.cluster_map == cluster_map, True)
         return group
 
     def _expect(self, what: str, found: object, wanted: object) -> None:
@@ -173,15 +189,10 @@ class CylinderGroup:
 
     def _unpack_maps(self, inodes: bytes, free: bytes) -> None:
         frag = self.fs.fs_frag
-        taken = int.from_bytes(inodes, "little")
-        self.inodes = bytearray(taken >> number & 1 for number in range(self.fs.fs_ipg))
-        bits = bytes(free[: -(-self.fragments // 8)])
-        if frag == 8:
-            self.blocks = bytearray(bits[: len(self.blocks)])
-        else:
-            self.blocks = bytearray(
-                bits[at >> 3] >> (at & 7) & self.full for at in range(0, len(self.blocks) * frag, frag)
-            )
+        self.inodes = bytearray(_flags(inodes)[: self.fs.fs_ipg])
+        bits = free[: -(-self.fragments // 8)]
+        blocks = bits if frag == 8 else b"".join(map(_states(frag).__getitem__, bits))
+        self.blocks = bytearray(blocks[: len(self.blocks)])
         beyond = self.fragments % frag
         if beyond:
             self.blocks[-1] &= (1 << beyond) - 1
@@ -193,6 +204,15 @@ class CylinderGroup:
         if self.cgx:
             return range(cgsblock(self.fs, self.cgx) - base, end)
         return range(end + self.fs.fs_cssize // self.fs.fs_fsize)
+
+    def _metadata_is_free(self) -> bool:
+        first, end, rest = *self._reserved_blocks(), self.reserved().stop % self.fs.fs_frag
+        return any(self.blocks[first:end]) or bool(rest and self.blocks[end] & (1 << rest) - 1)
+
+    def _reserved_blocks(self) -> tuple[int, int]:
+        """The first block of its metadata, and the one after the last whole one."""
+        reserved, frag = self.reserved(), self.fs.fs_frag
+        return reserved.start // frag, reserved.stop // frag  # reserved.start is a block's
 
     def is_free(self, fragment: int) -> bool:
         """Whether one fragment is free."""
@@ -304,7 +324,7 @@ class CylinderGroup:
     def check(self) -> None:
         """Invariants 1 to 4."""
         assert self.counts == self.recount(), f"INV-1 in group {self.cgx}"
-        assert not any(self.is_free(fragment) for fragment in self.reserved()), f"INV-2 in group {self.cgx}"
+        assert not self._metadata_is_free(), f"INV-2 in group {self.cgx}"
         assert all(bits <= self.full for bits in self.blocks), f"INV-3 in group {self.cgx}"
         beyond = self.fragments % self.fs.fs_frag
         assert not beyond or self.blocks[-1] >> beyond == 0, f"INV-3 in group {self.cgx}"

@@ -90,24 +90,31 @@ class WritePlan:
 
     def write(self, device: BlockDevice, allocator: Allocator, time: int, progress: Progress) -> None:
         """Do it, in the order of invariant 1; what `allocator` took is marked on the way."""
-        _write_all(device, allocator.clean_writes(device, clean=False))
+        self._step(device, allocator.clean_writes(device, clean=False))
         if not self.zeroed:
             for extent in self.zeros:
                 _write_zeros(device, extent, progress)
         for source, size, extents in self.files:
             self._copy(device, source, size, extents, progress)
-        _write_all(device, self.blocks)
+        self._step(device, self.blocks)
         if not self.zeroed:
-            _write_all(device, ((offset, bytes(length)) for offset, length in allocator.fresh_inodes))
-        _write_all(device, allocator.map_writes(device, time))
-        _write_all(device, sorted(self.inodes.items()))
+            self._step(device, ((offset, bytes(length)) for offset, length in allocator.fresh_inodes))
+        self._step(device, allocator.map_writes(device, time))
+        self._step(device, sorted(self.inodes.items()))
         for link in self.links:
-            _write_all(device, [link])
+            self._step(device, [link])
         if self.returned:
             for fragment, count in self.returned:
                 allocator.give_fragments(fragment, count)
-            _write_all(device, allocator.map_writes(device, time))
-        _write_all(device, allocator.clean_writes(device, clean=True))
+            self._step(device, allocator.map_writes(device, time))
+        self._step(device, allocator.clean_writes(device, clean=True))
+
+    def _step(self, device: BlockDevice, writes: Iterable[tuple[int, bytes]]) -> None:
+        """A step of invariant 1: the next one begins when this one is on the medium. A new disk is nobody's yet."""
+        for offset, data in writes:
+            device.write(offset, data)
+        if not self.zeroed:
+            device.sync()
 
     def _copy(
         self, device: BlockDevice, source: bytes, size: int, extents: Sequence[Extent], progress: Progress
@@ -141,10 +148,3 @@ def _write_zeros(device: BlockDevice, extent: Extent, progress: Progress) -> Non
     for chunk in _chunks([extent]):
         device.write(chunk.offset, bytes(chunk.length))
         progress(chunk.length)
-
-
-def _write_all(device: BlockDevice, writes: Iterable[tuple[int, bytes]]) -> None:
-    """A step of invariant 1: the next one begins when this one is on the medium."""
-    for offset, data in writes:
-        device.write(offset, data)
-    device.sync()
