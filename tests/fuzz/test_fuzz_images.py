@@ -1,0 +1,84 @@
+"""P8 by numbers: thousands of broken disks; each gives results or the one exception, soon and in little memory.
+
+FUZZ=20000 in the environment runs so many instead of 2,000; `python -m tests.fuzz` runs any number and replays one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # for fixtures.disks and tests.fuzz, which are not installed
+
+from tests.fuzz.campaign import Failure, attempt  # noqa: E402
+from tests.fuzz.mutate import Mutant, bases, mutate  # noqa: E402
+
+COUNT = int(os.environ.get("FUZZ", "2000"))
+SHARES = 4
+REGRESSIONS = ROOT / "fixtures" / "fuzz_regressions.json"
+
+
+def test_the_disks_that_are_broken_are_sound_before() -> None:
+    for name, base in bases().items():
+        mutant = Mutant(name, base, bytearray(base.data), ())
+        assert attempt(mutant) == (True, None)
+
+
+def test_a_mutant_follows_from_its_seed_alone() -> None:
+    base = bases()["ufs1-big"]
+    one, two = mutate(base, 3, 17), mutate(base, 3, 17)
+    assert (one.data, one.edits) == (two.data, two.edits)
+    assert mutate(base, 4, 17).edits != one.edits
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+def test_every_broken_disk_gives_results_or_the_one_exception(share: int) -> None:
+    """In a process of its own, whose memory is bounded; the bound of time is the process's own work."""
+    names = list(bases())[share::SHARES]
+    words = [word for name in names for word in ("--base", name)]
+    count = str(COUNT // SHARES)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz", "--jobs", "1", "--json", "--count", count, "--seed", str(share), *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout, done.stderr
+    report = json.loads(done.stdout)
+    assert report["failures"] == [], f"replay with python -m tests.fuzz --replay {report['failures'][0]['mutant']}"
+    assert report["mutants"] == COUNT // SHARES
+    assert report["opened"] > report["mutants"] // 2  # else the mutants are too broken to show anything
+
+
+def _regressions() -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads(REGRESSIONS.read_text())
+    return found
+
+
+@pytest.mark.parametrize("recipe", _regressions(), ids=lambda recipe: str(recipe["what"]))
+def test_what_once_broke_a_reader_is_survived(recipe: dict[str, object]) -> None:
+    """Each recipe: a base, [offset, hexadecimal bytes] edits of it, and a length to cut to, or null."""
+    base = bases()[str(recipe["base"])]
+    data = bytearray(base.data)
+    for offset, digits in recipe["edits"]:  # type: ignore[attr-defined]
+        data[offset : offset + len(digits) // 2] = bytes.fromhex(digits)
+    if recipe["length"] is not None:
+        del data[int(str(recipe["length"])) :]
+    _, failure = attempt(Mutant(str(recipe["what"]), base, data, ()))
+    assert failure is None
+
+
+def test_a_failure_would_be_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_fs: object) -> None:
+        raise KeyError("fs_bsize")
+
+    monkeypatch.setattr("bootfs.filesystem.FileSystem.info", broken)
+    _, failure = attempt(mutate(bases()["4.3bsd-little"], 1, 1))
+    assert isinstance(failure, Failure)
+    assert failure.fault.startswith("KeyError")
