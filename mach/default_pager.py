@@ -4,6 +4,7 @@ Interface: each request is an RPC on the default pager's port: it carries a send
 message of the same name with Reply, 100 higher, as MIG numbers them.
     DefaultPagerObjectCreate, Info, Objects, ObjectPages         as Mach's (2275 - 2278)
     DefaultPagerPartitions, PartitionMap, Statistics, ObjectRead ours (2281 -): they change nothing
+    DefaultPagerPagingStorage                                    more space, or less (2285, in the manner of Hurd's)
 
 An object is named here by a number, which is not a right: it can be looked at, and nothing more.
 
@@ -196,3 +197,25 @@ class DefaultPagerObjectRead(Message):
 class DefaultPagerObjectReadReply(Message):
     result: Result
     data: bytes
+
+
+@message(2285)
+class DefaultPagerPagingStorage(Message):
+    """Page on these runs of that device too (add), or move everything out of the partition `name` and forget it.
+
+    The file that the runs are of was looked up by the caller: the pager sees no file system (paper §8).
+    """
+
+    reply: SendOnceRight
+    add: U8
+    name: str
+    device: str
+    runs: tuple[RunRecord, ...]
+
+
+@message(2385)
+class DefaultPagerPagingStorageReply(Message):
+    """KERN_RESOURCE_SHORTAGE: there is no room for what the partition holds; it is as it was.  `words` say why not."""
+
+    result: Result
+    words: str

@@ -1,7 +1,7 @@
 """A remote procedure call: a request that carries the right to answer it once, and its answer.
 
 Interface:
-    call(ipc, destination, make_request, timeout) -> the reply message
+    call(ipc, destination, make_request, reply_class, timeout, tick) -> the reply message
 
 Not here: which calls there are.
 """
@@ -15,6 +15,7 @@ from mach.message import Message
 from mach.ports import DeadPort, Ipc, SendOnceRight, SendRight
 
 R = TypeVar("R", bound=Message)
+TICK_SECONDS = 0.5
 
 
 def call(
@@ -23,15 +24,20 @@ def call(
     make_request: Callable[[SendOnceRight], Message],
     reply_class: type[R],
     timeout: float | None = None,
+    tick: Callable[[], None] | None = None,
 ) -> R:
     """Send the request that `make_request(reply right)` makes, and wait for its answer.
 
-    DeadPort if the server is gone or will not answer; TimeoutError after `timeout` seconds.
+    DeadPort if the server is gone or will not answer; TimeoutError after `timeout` seconds.  With `tick` there is no
+    such limit: it is called twice a second while the answer is awaited.
     """
     reply_port = ipc.allocate("reply")
     try:
         destination.send(make_request(reply_port.make_send_once()))
-        received = reply_port.receive(timeout)
+        received = reply_port.receive(timeout if tick is None else TICK_SECONDS)
+        while received is None and tick is not None:
+            tick()
+            received = reply_port.receive(TICK_SECONDS)
     finally:
         reply_port.destroy()
     if received is None:

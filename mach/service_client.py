@@ -3,6 +3,7 @@
 Interface:
     ServiceClient(path, what, advice, unavailable)
         .call(request_class, reply_class, words, *arguments) -> the reply, whose result is KERN_SUCCESS
+        .ask(request_class, reply_class, *arguments, tick)   -> the reply, whatever its result
         .close()
 
 Invariants:
@@ -48,17 +49,27 @@ class ServiceClient:
     def close(self) -> None:
         self._network.close()
 
-    def call(self, request: Callable[..., Message], reply_class: type[R], words: str, *arguments: int) -> R:
-        """Call `request(reply right, *arguments)`."""
+    def call(self, request: Callable[..., Message], reply_class: type[R], words: str, *arguments: object) -> R:
+        """Call `request(reply right, *arguments)`; MachError(`words`) if its result is no success."""
+        reply = self.ask(request, reply_class, *arguments)
+        result: KernReturn = reply.result  # type: ignore[attr-defined]  # every reply of a service begins with it
+        if result != KernReturn.KERN_SUCCESS:
+            raise MachError(result, words)
+        return reply
+
+    def ask(
+        self,
+        request: Callable[..., Message],
+        reply_class: type[R],
+        *arguments: object,
+        tick: Callable[[], None] | None = None,
+    ) -> R:
+        """The reply, whatever its result.  With `tick` it may take as long as it takes (mach/rpc.py)."""
         try:
-            reply = call(
-                self._ipc, self._service, lambda right: request(right, *arguments), reply_class, ANSWER_SECONDS
+            return call(
+                self._ipc, self._service, lambda right: request(right, *arguments), reply_class, ANSWER_SECONDS, tick
             )
         except DeadPort:
             raise self._unavailable(f"{self._name} has gone") from None
         except TimeoutError:
             raise self._unavailable(f"{self._name} does not answer") from None
-        result: KernReturn = reply.result  # type: ignore[attr-defined]  # every reply of a service begins with it
-        if result != KernReturn.KERN_SUCCESS:
-            raise MachError(result, words)
-        return reply

@@ -1,7 +1,9 @@
 """A client's side of the default pager's service: typed calls over its socket.
 
 Interface:
-    PagerClient(path)    info, objects, pages, partitions, partition_map, statistics, read, object_create, close
+    PagerClient(path)    info, objects, pages, partitions, partition_map, statistics, read, object_create,
+                         add_storage, remove_storage, close
+    StorageRefused
     PagerUnavailable     nobody serves there, or it has gone
 
 Not here: paging against it (a kernel does that with the port, see kernel/); printing.
@@ -9,6 +11,10 @@ Not here: paging against it (a kernel does that with the port, see kernel/); pri
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+
+from bootfs.blocklist import BlockList
 from mach.default_pager import (
     DefaultPagerInfo,
     DefaultPagerInfoReply,
@@ -20,6 +26,8 @@ from mach.default_pager import (
     DefaultPagerObjectReadReply,
     DefaultPagerObjects,
     DefaultPagerObjectsReply,
+    DefaultPagerPagingStorage,
+    DefaultPagerPagingStorageReply,
     DefaultPagerPartitionMap,
     DefaultPagerPartitionMapReply,
     DefaultPagerPartitions,
@@ -29,7 +37,9 @@ from mach.default_pager import (
     ObjectRecord,
     PageRecord,
     PartitionRecord,
+    RunRecord,
 )
+from mach.kern_return import KernReturn
 from mach.ports import SendRight
 from mach.service_client import ServiceClient
 
@@ -38,6 +48,14 @@ READ_BYTES = 256 * 1024
 
 class PagerUnavailable(Exception):
     """No pager serves at the path, or it has died; the text says what to do."""
+
+
+class StorageRefused(Exception):
+    """Paging storage was not added or not removed; nothing has changed.  The text says why, `result` is the code."""
+
+    def __init__(self, result: KernReturn, words: str) -> None:
+        super().__init__(words)
+        self.result = result
 
 
 class PagerClient:
@@ -106,6 +124,26 @@ class PagerClient:
             offset += count
             length -= count
         return b"".join(parts)
+
+    def add_storage(self, name: str, device: str, blocks: BlockList) -> None:
+        """Let the pager page on these blocks of that device too.  StorageRefused."""
+        runs = tuple(RunRecord(run.file_offset, run.device_offset, run.length) for run in blocks.runs)
+        reply = self._service.ask(
+            DefaultPagerPagingStorage, DefaultPagerPagingStorageReply, True, name, os.path.realpath(device), runs
+        )
+        if reply.result != KernReturn.KERN_SUCCESS:
+            raise StorageRefused(reply.result, reply.words)
+
+    def remove_storage(self, name: str, tick: Callable[[], None] = lambda: None) -> None:
+        """Have everything moved out of a partition, and it forgotten; `tick` is called meanwhile.  StorageRefused.
+
+        If we die or give up before it is done, the partition stays.
+        """
+        reply = self._service.ask(
+            DefaultPagerPagingStorage, DefaultPagerPagingStorageReply, False, name, "", (), tick=tick
+        )
+        if reply.result != KernReturn.KERN_SUCCESS:
+            raise StorageRefused(reply.result, reply.words)
 
     def object_create(self, size: int) -> SendRight:
         """A new memory object of `size` bytes, to be mapped (shared memory, paper §6.1)."""

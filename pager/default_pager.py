@@ -32,6 +32,7 @@ from pager.backing_store import BackingStore
 from pager.handlers import HANDLERS, unexpected
 from pager.memory_object import MAX_OBJECT_BYTES, MemoryObject
 from pager.service import CALLS
+from pager.storage import Disks
 
 
 class DefaultPager:
@@ -47,6 +48,7 @@ class DefaultPager:
         self.port: ReceiveRight = ipc.allocate("default pager", payload=self)
         self.report = report
         self.on_bug: Callable[[Exception], None] | None = None  # a daemon goes on; a test must not
+        self.disks: Disks | None = None  # where storage that is added comes from
         self.wired_bytes: Callable[[], int] = lambda: 0
         self.carrier_totals: Callable[[], dict[str, int]] = dict
         self._lock = runtime.mutex("pager", LockRank.PAGER)

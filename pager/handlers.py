@@ -154,15 +154,17 @@ def _store(
         obj.pass_turn()
     if pages is None:
         return pager.refuse(message, f"{len(message.data)} bytes written at {message.offset} of {obj!r}")
-    new = write_pages(pager.store, obj, wanted, old, memoryview(message.data), pages.start)
-    lost = sum(not entry.stored for entry in new.values())
+    written = write_pages(pager.store, obj, wanted, old, memoryview(message.data), pages.start)
+    lost = sum(not entry.stored for entry in written.entries.values())
     with obj.lock:
-        for page, entry in new.items():
+        for page, entry in written.entries.items():
             obj.map.store(page, entry)
         obj.size = max(obj.size, message.offset + len(message.data))
-        obj.pageouts += len(new) - lost
+        obj.pageouts += len(written.entries) - lost
         obj.errors += lost
         obj.end_write(pages)
+    for partition, slot in written.vacated:
+        pager.store.partition(partition).free_slot(slot)
     message.control.drop()
     pager.wrote(obj, lost)
     return None

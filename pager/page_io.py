@@ -1,8 +1,8 @@
 """Moving pages of an object between memory and backing store, checked and with every failure kept to its page.
 
 Interface:
-    read_pages(store, object, pages)            -> a list of Piece, in order, covering the pages
-    write_pages(store, object, pages, data)     -> how many pages could not be written
+    read_pages(store, object, pages, entries)   -> a list of Piece, in order, covering the pages
+    write_pages(store, object, pages, old, data, base)    -> Written: their new entries, and slots that they left
     give_away(store, object, pages, entries)    -> whether their slots were freed, the kernel having the only copies
     Piece    first page, count, and either data, or why there is none: Missing
 
@@ -80,7 +80,7 @@ def _read_row(store: BackingStore, obj: MemoryObject, first: int, row: list[Entr
         data = memoryview(store.partition(row[0].partition).read(row[0].slot, len(row)))
     except BackingStoreError:
         if len(row) == 1:
-            return [Piece(first, 1, Missing.FAILED)]
+            return [_reread(store, obj, first, row[0])]
         return [piece for at, entry in enumerate(row) for piece in _read_row(store, obj, first + at, [entry])]
     good = [
         page_digest(obj.object_id, first + at, entry.generation, data[at * size : (at + 1) * size]) == entry.digest
@@ -95,7 +95,8 @@ def _read_row(store: BackingStore, obj: MemoryObject, first: int, row: list[Entr
 
 
 def _reread(store: BackingStore, obj: MemoryObject, page: int, entry: Entry) -> Piece:
-    """A page that failed its check: wrong, unless a later message has overwritten it meanwhile; then read that."""
+    """A page that could not be read or failed its check: wrong, unless a later message has overwritten it meanwhile, or
+    it was moved to another partition; then read that."""
     for _ in range(READ_TRIES):
         with obj.lock:
             obj.await_written(range(page, page + 1))
@@ -152,13 +153,20 @@ def give_away(store: BackingStore, obj: MemoryObject, pages: range, entries: lis
 # -- out ---------------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write came to."""
+
+    entries: dict[int, Entry]  # by page, to be stored in the map; LOST for what could not be written
+    vacated: list[tuple[int, int]]  # (partition, slot), to be freed once that is done
+
+
 def write_pages(
     store: BackingStore, obj: MemoryObject, pages: Iterable[int], old: dict[int, Entry], data: memoryview, base: int
-) -> dict[int, Entry]:
+) -> Written:
     """Write `pages`; page p's content is `data` at (p - base) pages.  `old`: their entries when it was their turn.
 
-    Returns the new entries, to be stored in the map by the caller, who has called begin_write and calls end_write.
-    A page that could not be written has a lost entry.
+    The caller has called begin_write; it stores the entries, frees the slots, and calls end_write.
     """
     size = store.page_size
     new: dict[int, Entry] = {}
@@ -168,31 +176,43 @@ def write_pages(
         generation = before.next_generation() if before is not None else 0
         content = data[(page - base) * size : (page - base + 1) * size]
         digest = page_digest(obj.object_id, page, generation, content)
-        if before is None or not before.stored:
+        if before is None or not before.stored or store.partition(before.partition).going_away:
             homeless.append(page)
             new[page] = Entry(0, 0, generation, digest, Fate.LOST)
         else:
             new[page] = Entry(before.partition, before.slot, generation, digest)
-    _give_slots(store, homeless, new)
+    vacated = _give_slots(store, homeless, old, new)
     placed = [page for page in new if new[page].stored]
     for row in _write_rows(placed, new):
         _write_row(store, row, new, data, base)
-    return new
+    return Written(new, vacated)
 
 
-def _give_slots(store: BackingStore, homeless: list[int], new: dict[int, Entry]) -> None:
-    """Find slots, in rows as long as can be; when there are none left the rest of the pages is lost (P4)."""
+def _give_slots(
+    store: BackingStore, homeless: list[int], old: dict[int, Entry], new: dict[int, Entry]
+) -> list[tuple[int, int]]:
+    """Find slots, in rows as long as can be; when there are none left a page stays where it is, even if that partition
+    is going away, and a page that is nowhere is lost (P4).  Returns the slots that pages have left."""
     at = 0
+    vacated = []
     while at < len(homeless):
         try:
             partition, first, given = store.allocate(len(homeless) - at)
         except NoPagingSpace:
             for page in homeless[at:]:
-                new[page] = homeless_entry(Fate.LOST, new[page].generation)
-            return
+                before, entry = old.get(page), new[page]
+                if before is not None and before.stored:
+                    new[page] = Entry(before.partition, before.slot, entry.generation, entry.digest)
+                else:
+                    new[page] = homeless_entry(Fate.LOST, entry.generation)
+            break
         for slot, page in enumerate(homeless[at : at + given], first):
             new[page] = Entry(partition, slot, new[page].generation, new[page].digest)
+            before = old.get(page)
+            if before is not None and before.stored:
+                vacated.append((before.partition, before.slot))
         at += given
+    return vacated
 
 
 def _write_rows(pages: list[int], new: dict[int, Entry]) -> Iterator[list[int]]:

@@ -1,24 +1,30 @@
-"""The command `pagerctl`: look into a running default pager.
+"""The command `pagerctl`: look into a running default pager, and give it more space or less.
 
 Interface:
-    main()    info, objects, pages ID, partitions, stats; see --help
+    main()    info, objects, pages ID, partitions, add IMAGE[:PATH], remove NAME, stats; see --help
 
 What is printed for people and what --json gives come from the same records.
 
-Not here: changing anything.
+Exit codes of remove are swapoff's: 2 no room for what the partition holds, 32 it could not be removed.
+
+Not here: what the pager does about it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
-from mach.kern_return import MachError
-from pager.client import PagerClient, PagerUnavailable
+from bootfs.device import FileDevice
+from bootfs.errors import FileSystemError
+from mach.kern_return import KernReturn, MachError
+from pager.client import PagerClient, PagerUnavailable, StorageRefused
+from pager.storage import StorageError, find_paging_file, paging_file_name
 
 SETTINGS = {"help_option_names": ["-h", "--help"]}
 
@@ -129,6 +135,53 @@ def partitions(connect: Connect, as_json: bool) -> None:
 def stats(connect: Connect, as_json: bool) -> None:
     """Counters since the pager was started."""
     _show_facts(connect().statistics(), as_json)
+
+
+@main.command(epilog="Example: mkpagingfile more.img && pagerctl --socket /tmp/pager.sock add more.img")
+@click.argument("argument", metavar="IMAGE[:PATH]")
+@click.option("--offset", default=0, metavar="BYTES", help="Where the file system begins in IMAGE.")
+@click.pass_obj
+def add(connect: Connect, argument: str, offset: int) -> None:
+    """Page on the paging file of IMAGE too.
+
+    The file is looked up here; the pager is given a device and its blocks.
+    """
+    image, path = paging_file_name(argument)
+    client = connect()
+    try:
+        with FileDevice(image) as device:
+            blocks = find_paging_file(device, image, path, offset)
+        client.add_storage(f"{image}:{path}", image, blocks)
+    except (FileSystemError, StorageError, StorageRefused) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"{image}:{path}: {blocks.size >> 20} MiB added")
+
+
+@main.command(epilog="Example: pagerctl --socket /tmp/pager.sock remove more.img")
+@click.argument("name", metavar="NAME")
+@click.pass_obj
+def remove(connect: Connect, name: str) -> None:
+    """Move everything out of partition NAME (as `partitions` shows it, or just its image) while the pager runs.
+
+    If it cannot be done, or you interrupt it, the partition stays as it was.
+    """
+    client = connect()
+    known = [partition for partition in client.partitions() if name in (partition.name, partition.name.split(":")[0])]
+    if len(known) != 1:
+        raise click.ClickException(f"{'no' if not known else 'more than one'} partition is called {name}")
+    pages = known[0].total - known[0].free - known[0].bad
+    try:
+        with click.progressbar(length=pages, label="pages moved", file=sys.stderr) as bar:
+
+            def tick() -> None:
+                left = [partition for partition in client.partitions() if partition.name == known[0].name]
+                bar.update(max(0, pages - sum(p.total - p.free - p.bad for p in left) - bar.pos))
+
+            client.remove_storage(known[0].name, tick if sys.stderr.isatty() else lambda: None)
+    except StorageRefused as error:
+        click.echo(f"Error: {error}; {known[0].name} stays", err=True)
+        raise SystemExit(2 if error.result == KernReturn.KERN_RESOURCE_SHORTAGE else 32) from None
+    click.echo(f"{known[0].name}: removed, {pages} pages moved")
 
 
 def _show_facts(facts: dict[str, int], as_json: bool) -> None:

@@ -16,12 +16,9 @@ import signal
 import socket
 import sys
 import traceback
-from dataclasses import dataclass
 
 import click
 
-from bootfs.blocklist import BlockList
-from bootfs.device import FileDevice
 from bootfs.errors import FileSystemError
 from mach.ports import Ipc
 from mach.socket_carrier import Network, SocketInUse
@@ -29,67 +26,10 @@ from mach.threads import NativeRuntime
 from pager import wiring
 from pager.default_pager import DefaultPager
 from pager.partition import BackingStoreError
+from pager.storage import Disks, StorageError, find_paging_file, paging_file_name
 
-PAGING_FILE = "/mach_servers/paging_file"
 DRAIN_SECONDS = 10.0
 STACK_BYTES = 512 * 1024  # of each server thread: it is wired, so what it does not need is waste (paper, table 7-3)
-
-
-@dataclass(frozen=True, slots=True)
-class PagingFile:
-    """What the pager is given for one IMAGE."""
-
-    name: str
-    device: FileDevice
-    blocks: BlockList
-
-
-class Disks:
-    """The images of this daemon, each opened, and locked against a second pager, once."""
-
-    def __init__(self) -> None:
-        self._devices: dict[tuple[int, int], FileDevice] = {}
-
-    def paging_file(self, argument: str, offset: int) -> PagingFile:
-        """IMAGE or IMAGE:/path as a device and its blocks.  click.ClickException with what to do."""
-        from bootfs.lookup import resolve
-        from bootfs.probe import open_any  # brings construct: only once a disk is to be opened
-
-        image, _, path = argument.partition(":") if not os.path.exists(argument) else (argument, "", "")
-        path = path or PAGING_FILE
-        try:
-            device = self._open(image)
-            file_system = open_any(device, offset)
-            inode = resolve(file_system, path)
-            if inode.kind != "file":
-                raise click.ClickException(f"{image}: {path} is not a regular file; name another as {image}:/path")
-            blocks = file_system.block_list(inode)
-        except FileSystemError as error:
-            raise click.ClickException(_advice(image, path, error)) from None
-        return PagingFile(f"{image}:{path}", device, blocks)
-
-    def _open(self, image: str) -> FileDevice:
-        """One device for one disk, under whatever names it comes, so that overlapping paging files are seen."""
-        status = os.stat(image) if os.path.exists(image) else None
-        known = self._devices.get((status.st_dev, status.st_ino)) if status else None
-        if known is not None:
-            return known
-        device = FileDevice(image, writable=True, exclusive=True)
-        if status is not None:
-            self._devices[status.st_dev, status.st_ino] = device
-        return device
-
-    def sync(self) -> None:
-        for device in self._devices.values():
-            device.sync()
-
-
-def _advice(image: str, path: str, error: FileSystemError) -> str:
-    from bootfs.errors import FsCode
-
-    if error.code == FsCode.FS_NO_ENTRY:
-        return f"{image} has no {path}; make one with: mkpagingfile {image}"
-    return str(error)
 
 
 @click.command(
@@ -129,12 +69,14 @@ def main(
     ipc = Ipc(runtime)
     pager = DefaultPager(runtime, ipc, page_size, log)
     disks = Disks()
-    for image in images:
-        paging_file = disks.paging_file(image, offset)
-        try:
-            pager.store.add(paging_file.name, paging_file.device, paging_file.blocks)
-        except BackingStoreError as error:
-            raise click.ClickException(str(error)) from None
+    pager.disks = disks
+    try:
+        for argument in images:
+            image, path = paging_file_name(argument)
+            device = disks.open(image)
+            pager.store.add(f"{image}:{path}", device, find_paging_file(device, image, path, offset))
+    except (StorageError, BackingStoreError) as error:
+        raise click.ClickException(str(error)) from None
     network = Network(ipc, log)
     pager.on_bug = lambda bug: log(f"a bug, please report it: {bug!r} at {_place(bug)}")
     pager.wired_bytes = wiring.wired_bytes

@@ -5,7 +5,8 @@ Interface:
         .allocate(count) -> (first slot, how many)     NoPagingSpace
         .free_slot(slot), .retire(slot)
         .read(slot, count) -> bytes, .write(slot, data)    BackingStoreError
-        .total, .free, .bad; .map(first, count)
+        .begin_going_away() -> bool, .stay()
+        .total, .free, .bad, .going_away; .map(first, count)
     NoPagingSpace, BackingStoreError
 
 A slot is `page_size` bytes of the paging file, counted in file offsets; it need not be one piece on the device
@@ -55,6 +56,7 @@ class PagingPartition:
         self.total = blocks.size // page_size
         self.free = self.total
         self.bad = 0
+        self.going_away = False  # drain.py is emptying it: slots are given out only if there are none elsewhere
         self._lock = runtime.mutex("partition", LockRank.PARTITION)
         self._states = bytearray(self.total)
         self._next = 0  # next fit: what is paged out together lies together
@@ -80,7 +82,7 @@ class PagingPartition:
     # -- slots -------------------------------------------------------------------------------------------------
 
     def allocate(self, count: int) -> tuple[int, int]:
-        """Up to `count` slots in a row, at least one: (first, how many).  NoPagingSpace if none is free."""
+        """Up to `count` slots in a row, at least one: (first, how many).  NoPagingSpace if none is to be had."""
         with self._lock:
             if self.free == 0:
                 raise NoPagingSpace(self.name)
@@ -116,6 +118,16 @@ class PagingPartition:
             else:
                 self.bad += 1
 
+    def begin_going_away(self) -> bool:
+        """Be the last that slots are asked of.  False if that is so already."""
+        with self._lock:
+            was, self.going_away = self.going_away, True
+            return not was
+
+    def stay(self) -> None:
+        with self._lock:
+            self.going_away = False
+
     def map(self, first: int, count: int) -> bytes:
         """One character a slot: "." free, "#" used, "x" bad."""
         return bytes(self._states[first : first + count]).translate(_AS_TEXT)
@@ -131,7 +143,10 @@ class PagingPartition:
     # -- content -----------------------------------------------------------------------------------------------
 
     def read(self, slot: int, count: int) -> bytes:
-        """The bytes of `count` slots.  BackingStoreError if the device does not give them all."""
+        """The bytes of `count` slots.  BackingStoreError if the device does not give them all, or if there are no such
+        slots: a reader may come with what it knows of another partition that had our index before."""
+        if slot + count > self.total:
+            raise BackingStoreError(f"{self.name} has no slot {slot + count - 1}")
         pieces = [self._read_piece(offset, length) for offset, length in self.extents(slot, count)]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 

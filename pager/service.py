@@ -3,8 +3,8 @@
 Interface:
     CALLS    message class -> function(pager, message); each answers through message.reply
 
-All but default_pager_object_create only look, and what they see of an object is one moment of it: they take its lock
-for as long as it takes to copy what they tell.  default_pager_object_read also waits for writes of its pages.
+All but object_create and paging_storage only look, and what they see of an object is one moment of it: they take its
+lock for as long as it takes to copy what they tell.  default_pager_object_read also waits for writes of its pages.
 
 Not here: paging (handlers.py); the daemon's options.
 """
@@ -15,6 +15,8 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from bootfs.blocklist import BlockList, Run
+from bootfs.device import BlockDevice
 from mach.default_pager import (
     CounterRecord,
     DefaultPagerInfo,
@@ -27,6 +29,8 @@ from mach.default_pager import (
     DefaultPagerObjectReadReply,
     DefaultPagerObjects,
     DefaultPagerObjectsReply,
+    DefaultPagerPagingStorage,
+    DefaultPagerPagingStorageReply,
     DefaultPagerPartitionMap,
     DefaultPagerPartitionMapReply,
     DefaultPagerPartitions,
@@ -42,9 +46,12 @@ from mach.default_pager import (
 from mach.kern_return import KernReturn
 from mach.message import Message
 from mach.ports import DeadPort, SendOnceRight
+from pager.drain import CannotRemove, drain
 from pager.memory_object import MAX_OBJECT_BYTES, MemoryObject
 from pager.page_io import Missing, read_pages
 from pager.page_map import Entry, Fate
+from pager.partition import BackingStoreError, PagingPartition
+from pager.storage import StorageError
 
 if TYPE_CHECKING:
     from pager.default_pager import DefaultPager
@@ -105,7 +112,7 @@ def default_pager_object_pages(pager: DefaultPager, message: DefaultPagerObjectP
             offset=page * obj.page_size,
             partition=entry.partition,
             slot=entry.slot,
-            device_offset=pager.store.partition(entry.partition).device_offset(entry.slot) if entry.stored else 0,
+            device_offset=_device_offset(pager, entry),
             generation=entry.generation,
             state=_state(entry, page in writing),
             digest=entry.digest,
@@ -113,6 +120,13 @@ def default_pager_object_pages(pager: DefaultPager, message: DefaultPagerObjectP
         for page, entry in entries
     )
     return _answer(message.reply, DefaultPagerObjectPagesReply(SUCCESS, pages))
+
+
+def _device_offset(pager: DefaultPager, entry: Entry) -> int:
+    try:
+        return pager.store.partition(entry.partition).device_offset(entry.slot) if entry.stored else 0
+    except BackingStoreError:  # its partition was removed since we looked
+        return 0
 
 
 def _state(entry: Entry, writing: bool) -> PageState:
@@ -128,7 +142,7 @@ def default_pager_partitions(pager: DefaultPager, message: DefaultPagerPartition
             total=partition.total,
             free=partition.free,
             bad=partition.bad,
-            going_away=0,
+            going_away=partition.going_away,
             name=partition.name,
             device=getattr(partition.device, "name", "memory"),
             runs=tuple(RunRecord(run.file_offset, run.device_offset, run.length) for run in partition.runs),
@@ -177,6 +191,56 @@ def default_pager_object_read(pager: DefaultPager, message: DefaultPagerObjectRe
     return _answer(message.reply, DefaultPagerObjectReadReply(result, data))
 
 
+def default_pager_paging_storage(pager: DefaultPager, message: DefaultPagerPagingStorage) -> None:
+    """Add at once; remove in a thread of its own, so that nobody waits for it (in Mach, memory_object_create does)."""
+    if message.add:
+        return _answer(message.reply, _add_storage(pager, message))
+    partition = pager.store.find(message.name)
+    if partition is None:
+        words = f"there is no partition {message.name}"
+        return _answer(message.reply, DefaultPagerPagingStorageReply(INVALID, words))
+    pager.runtime.fork(lambda: _remove_storage(pager, partition, message.reply), f"drain {message.name}", daemon=True)
+    return None
+
+
+def _add_storage(pager: DefaultPager, message: DefaultPagerPagingStorage) -> DefaultPagerPagingStorageReply:
+    if pager.disks is None:
+        return DefaultPagerPagingStorageReply(KernReturn.KERN_FAILURE, "this pager takes no storage")
+    runs = tuple(Run(run.file_offset, run.device_offset, run.length) for run in message.runs)
+    try:
+        device = pager.disks.open(message.device)
+        try:
+            blocks = BlockList(runs, sum(run.length for run in runs), pager.page_size)
+            pager.store.add(message.name, device, blocks)
+        except BackingStoreError:
+            _release(pager, device)
+            raise
+    except (StorageError, BackingStoreError) as error:
+        return DefaultPagerPagingStorageReply(INVALID, str(error))
+    pager.report(f"paging on {message.name} too: {sum(run.length for run in runs)} bytes")
+    return DefaultPagerPagingStorageReply(SUCCESS, "")
+
+
+def _remove_storage(pager: DefaultPager, partition: PagingPartition, reply: SendOnceRight) -> None:
+    """Privileged as all that pageout may wait for: a later write of a page waits for its move."""
+    pager.runtime.current().vm_privilege = True
+    try:
+        drain(pager, partition, cancelled=lambda: reply.port.dead)
+    except CannotRemove as error:
+        pager.report(f"{partition.name} stays: {error}")
+        code = KernReturn.KERN_RESOURCE_SHORTAGE if error.for_want_of_room else KernReturn.KERN_FAILURE
+        return _answer(reply, DefaultPagerPagingStorageReply(code, str(error)))
+    _release(pager, partition.device)
+    pager.report(f"{partition.name} is removed")
+    return _answer(reply, DefaultPagerPagingStorageReply(SUCCESS, ""))
+
+
+def _release(pager: DefaultPager, device: BlockDevice) -> None:
+    """Close a device that no partition is on."""
+    if pager.disks is not None and not any(partition.device is device for partition in pager.store.partitions()):
+        pager.disks.release(device)
+
+
 def _answer(reply: SendOnceRight, message: Message) -> None:
     try:
         reply.send(message)
@@ -193,4 +257,5 @@ CALLS: dict[type[Message], Callable[[DefaultPager, Any], None]] = {
     DefaultPagerPartitionMap: default_pager_partition_map,
     DefaultPagerStatistics: default_pager_statistics,
     DefaultPagerObjectRead: default_pager_object_read,
+    DefaultPagerPagingStorage: default_pager_paging_storage,
 }

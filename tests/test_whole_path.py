@@ -262,6 +262,43 @@ def test_a_paging_file_with_a_hole_is_refused_by_name(disk: Path, path: Path) ->
     assert disk.read_bytes() == before
 
 
+def test_space_is_added_and_removed_while_a_machine_pages(
+    disk: Path, new_disk: Path, path: Path, tmp_path: Path
+) -> None:
+    """Paper 7.4 and 8: the file is looked up by whoever brings it; the pager is given a device and its blocks."""
+    more = tmp_path / "more.img"
+    more.write_bytes(new_disk.read_bytes())
+    control = ("pagerctl", "--socket", path)
+    with pagerd(disk, path):
+        machine = subprocess.Popen(
+            [BIN / "machsim", "run", "--socket", path, "--memory", "2M", "--virtual", "16M", "--seed", "4"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            while stats(path)["pageouts"] < 500:
+                pass
+            refused(*control, "remove", disk, words="slots are free elsewhere", status=2)
+            run(*control, "add", more)
+            refused(*control, "add", more, words="already pages on these blocks")
+            assert info(path)["total_pages"] == 12288
+            run(*control, "remove", disk)
+            output, errors = machine.communicate(timeout=SECONDS)
+        finally:
+            machine.kill()
+            machine.wait()
+        assert b"every byte is right" in output, errors
+        assert info(path)["total_pages"] == 6144
+        run("mkpagingfile", disk, "--path", "/second", "--paging-size", "1M")  # the disk is let go
+        refused(*control, "remove", "nothing", words="no partition is called nothing")
+        run(*control, "add", f"{disk}:/second")
+        partitions = json.loads(run(*control, "partitions", "--json").stdout)
+        assert [partition["name"] for partition in partitions] == [
+            f"{disk}:/second",
+            f"{more}:/mach_servers/paging_file",
+        ]
+
+
 BAD_INPUT: list[tuple[str, tuple[str, ...], str]] = [
     ("no such image", ("pagerd", "{tmp}/nothing.img", "--socket", "{tmp}/s"), "cannot be opened"),
     ("no file system", ("pagerd", "{tmp}/random", "--socket", "{tmp}/s"), "no"),
