@@ -5,8 +5,8 @@ Interface:
 
 Two phases.  The partition is marked as going away: as long as there is room elsewhere no slot of it is given out, and a
 page that is written again leaves it.  Then page after page is read, checked and written to another partition, and its
-slot freed.  Whatever goes wrong (no room, a page that cannot be read, cancelled), the mark is taken off again; pages that
-were moved are as good where they are now, and the partition serves on.  Mach leaves its lock held there
+slot freed.  Whatever goes wrong (no room, a page that cannot be read, cancelled), the mark is taken off again; pages
+that were moved are as good where they are now, and the partition serves on.  Mach leaves its lock held there
 (weakness 3).
 
 Invariants:

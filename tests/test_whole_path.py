@@ -332,7 +332,7 @@ def test_bad_input_is_one_line_and_changes_nothing(
     assert sorted(os.listdir(tmp_path)) == ["disk.img", "random"]
 
 
-COMMANDS = ("mkpagingfile", "bootfs", "pagerd", "pagerctl", "pagermount", "machsim")
+COMMANDS = ("mkpagingfile", "bootfs", "ffscheck", "pagerd", "pagerctl", "pagermount", "machsim")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
