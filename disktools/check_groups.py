@@ -249,10 +249,9 @@ def _places(disk: Disk) -> list[int]:
     sectors = range(0, fs.fs_fpg * nspf, fs.fs_frag * nspf)
     if fs.tables == "4.3":
         return [at // spc * rotations + at % nsect * rotations // nsect for at in sectors]
-    npsect, skew, interleave = fields["fs_npsect"], fields["fs_trackskew"], fields["fs_interleave"]
-    if npsect < 1:
-        disk.report.add("superblock", f"fs_npsect is {npsect}, should be above 0")
-        return []
+    # As the kernels do for disks older than these fields (FreeBSD ffs_vfsops.c, ffs_oldfscompat_read).
+    npsect, interleave = max(fields["fs_npsect"], nsect), max(fields["fs_interleave"], 1)
+    skew = fields["fs_trackskew"]
     return [
         at // spc * rotations + (at % spc // nsect * skew + at % spc % nsect * interleave) % nsect * rotations // npsect
         for at in sectors
