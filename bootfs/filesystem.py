@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bootfs import geometry, lookup
+from bootfs.alternate import find_alternate
 from bootfs.blocklist import Hole, Run
 from bootfs.blockmap import extents
 from bootfs.device import BlockDevice, SliceDevice
@@ -41,6 +42,12 @@ class FileSystem(MountedFileSystem):
         if not 0 <= offset < max(device.size, 1):
             raise UnknownFormat(f"offset {offset} is not within the {device.size} bytes of the device")
         return cls(device, offset, find_superblock(SliceDevice(device, offset, device.size - offset)))
+
+    @classmethod
+    def open_alternate(cls, device: BlockDevice, offset: int = 0) -> FileSystem:
+        """As open, by a copy of the superblock where the superblock itself is lost; UnknownFormat when none is left."""
+        part = SliceDevice(device, offset, device.size - offset)
+        return cls(device, offset, find_alternate(part))
 
     @property
     def block_size(self) -> int:
@@ -75,7 +82,7 @@ class FileSystem(MountedFileSystem):
     def info(self) -> dict[str, Any]:
         """What the command `bootfs info` shows: the keys are a contract."""
         fs = self.superblock
-        return {
+        found = {
             "format": fs.format,
             "byte_order": fs.byte_order,
             "offset": self.offset,
@@ -91,3 +98,6 @@ class FileSystem(MountedFileSystem):
             "clean": bool(fs.fs_clean & 1) if fs.format != "4.3bsd" else None,
             "last_mounted": lookup.shown(fs.fs_fsmnt),
         }
+        if fs.is_alternate:
+            found |= {"clean": None, "superblock": f"alternate at {self.offset + fs.location}"}
+        return found

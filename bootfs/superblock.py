@@ -4,6 +4,7 @@ Interface:
     Superblock              the checked facts, under their historical names; frozen
     find_superblock(device) -> Superblock    UnknownFormat: none there; FileSystemError FS_INVALID_FS: one not sound
     parse_superblock(data, order, variant, location) -> Superblock    the same for bytes at hand
+    recognise(data)         byte order and variant of what looks like a superblock
     SUPERBLOCK_LOCATIONS    where one is looked for, in bytes, in this order
 Invariants:
     1. A Superblock that exists satisfies every relation of RELATIONS; nobody checks them again.
@@ -106,6 +107,7 @@ class Superblock:
     fs_metackhash: int = 0
     fs_metaspace: int = 0
     fs_sblockloc: int = 0
+    is_alternate: bool = False  # a copy, because the superblock itself is bad: totals and fs_clean may be old
 
 
 def _power_of_two(value: int) -> bool:
@@ -202,7 +204,7 @@ def _candidates(device: BlockDevice) -> Iterator[Candidate]:
         if location + SUPERBLOCK_BYTES > device.size:
             continue
         data = device.read(location, SUPERBLOCK_BYTES)
-        kind = _recognise(data)
+        kind = recognise(data)
         if kind is not None:
             yield location, data, *kind
 
@@ -218,7 +220,7 @@ def _out_of_place(candidate: Candidate) -> bool:
     return location == SBLOCK_UFS2
 
 
-def _recognise(data: bytes) -> tuple[ByteOrder, Variant] | None:
+def recognise(data: bytes) -> tuple[ByteOrder, Variant] | None:
     """Byte order and variant from the magic number and fs_postblformat, or None where no magic number is.
 
     In the 4.3 variant the place of fs_postblformat is in fs_postbl, for cylinder 31. It cannot read as the number 1
