@@ -315,7 +315,7 @@ class Ipc:
             while not queue.messages:
                 left = None if deadline is None else deadline - self.runtime.now()
                 if left is not None and left <= 0:
-                    self._pass_lead()
+                    self._pass_lead(queue)
                     return None
                 if self.feeder is not None and self._leader is None:
                     self._leader = (queue, self.runtime.current())
@@ -326,7 +326,7 @@ class Ipc:
                 self._queues_waiting.remove(queue)
                 queue.waiting -= 1
             else:
-                self._pass_lead()
+                self._pass_lead(queue)
                 return self._take(queue)
         return self._lead(queue, deadline)
 
@@ -346,13 +346,14 @@ class Ipc:
         finally:
             with self.lock:
                 self._leader = None
-                self._pass_lead()
+                self._pass_lead(queue)
         return received
 
-    def _pass_lead(self) -> None:
-        """If nobody polls the feeder, wake a sleeper that will: also if we were woken for that and leave again."""
+    def _pass_lead(self, queue: _Queue) -> None:
+        """If nobody polls the feeder, wake a sleeper that will: also if we were woken for that and leave again.  One of
+        our own queue if there is one: what comes next is likely for it, and needs no second thread then."""
         if self.feeder is not None and self._leader is None and self._queues_waiting:
-            self._queues_waiting[0].arrived.signal()
+            (queue if queue.waiting else self._queues_waiting[0]).arrived.signal()
 
     def _take(self, queue: _Queue) -> Received:
         port, message = queue.messages.popleft()

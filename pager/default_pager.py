@@ -15,6 +15,8 @@ Invariants:
     1. An object is registered from its creation until nobody has a right to it; object numbers are never used again.
     2. Every slot in use belongs to one page of one registered object, or to a write that is under way.
     3. Whatever a message is, handling it ends; a thread never dies of one.
+    4. No privileged thread waits for one that is not: temporary objects, shared objects and calls have port sets and
+       threads of their own.
 
 Not here: sockets, processes and options (pagerd.py); the calls of the service (service.py).
 """
@@ -26,7 +28,7 @@ from collections.abc import Callable
 
 from mach.memory_object import MemoryObjectCreate
 from mach.message import Message, Received
-from mach.ports import Ipc, ReceiveRight, drop_rights
+from mach.ports import Ipc, PortSet, ReceiveRight, drop_rights
 from mach.threads import LockRank, Runtime
 from pager.backing_store import BackingStore
 from pager.handlers import HANDLERS, unexpected
@@ -57,8 +59,10 @@ class DefaultPager:
         self._busy = 0
         self._losing = False  # whether the last pageout lost pages
         self._totals: Counter[str] = Counter()
-        self._set = ipc.port_set("default pager's ports")
-        self._set.add(self.port)
+        self._internal = ipc.port_set("temporary objects")
+        self._external = ipc.port_set("shared objects")
+        self._calls = ipc.port_set("calls")
+        self._calls.add(self.port)
 
     # -- objects -----------------------------------------------------------------------------------------------
 
@@ -75,7 +79,7 @@ class DefaultPager:
 
     def serve_object(self, obj: MemoryObject) -> None:
         """Receive the object's messages from now on, those that have come already first."""
-        self._set.add(obj.receive)
+        (self._internal if obj.internal else self._external).add(obj.receive)
 
     def forget(self, obj: MemoryObject) -> None:
         with self._lock:
@@ -109,14 +113,21 @@ class DefaultPager:
     # -- messages ----------------------------------------------------------------------------------------------
 
     def start(self, threads: int = 3) -> None:
-        """Fork the server threads.  They are privileged (thread_wire): pageout depends on them (paper §4)."""
-        for number in range(threads):
-            self.runtime.fork(self._serve, f"pager {number}", daemon=True)
+        """Fork the server threads: `threads` for temporary objects, one for shared objects, one for calls.
 
-    def _serve(self) -> None:
-        self.runtime.current().vm_privilege = True
+        Those on which pageout depends are privileged (thread_wire).  The one for shared objects is not: a burst of
+        faults on them could drain the reserve, since only faults on temporary objects bring their page (reference 3.8);
+        and it has a port set of its own, so that no privileged thread waits for it (paper §4).
+        """
+        for number in range(threads):
+            self.runtime.fork(lambda: self._serve(self._internal, True), f"pager {number}", daemon=True)
+        self.runtime.fork(lambda: self._serve(self._external, False), "pager for shared objects", daemon=True)
+        self.runtime.fork(lambda: self._serve(self._calls, True), "pager for calls", daemon=True)
+
+    def _serve(self, port_set: PortSet, privileged: bool) -> None:
+        self.runtime.current().vm_privilege = privileged
         while True:
-            received = self._set.receive()
+            received = port_set.receive()
             if received is None:
                 continue
             try:

@@ -39,7 +39,7 @@ STACK_BYTES = 512 * 1024  # of each server thread: it is wired, so what it does 
 @click.argument("images", metavar="IMAGE[:PATH]...", nargs=-1, required=True)
 @click.option("--socket", "socket_path", required=True, metavar="PATH", help="Where to serve; mode 0600.")
 @click.option("--page-size", default=4096, show_default=True, metavar="BYTES", help="A power of two, 512 to 65536.")
-@click.option("--threads", default=3, show_default=True, metavar="N", help="Server threads.")
+@click.option("--threads", default=3, show_default=True, metavar="N", help="Threads for temporary objects.")
 @click.option("--offset", default=0, metavar="BYTES", help="Where the file system begins in the images.")
 @click.option("--wire/--no-wire", default=True, show_default=True, help="Lock the pager into memory (paper, 5.4).")
 @click.option("--ready-fd", type=int, metavar="N", help="Write a line to this descriptor when ready, and close it.")
