@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from bootfs.blocklist import Hole, Run
 from bootfs.device import BlockDevice
 from bootfs.errors import FileSystemError, FsCode
-from bootfs.ext2_superblock import Ext2Superblock, check_data
+from bootfs.ext2_superblock import DataBlocks, Ext2Superblock
 from bootfs.inode import Inode
 from bootfs.layout_ext2 import EXT2_NDIR_BLOCKS, POINTER
 from bootfs.layout_format import record
@@ -37,12 +37,12 @@ def block_runs(device: BlockDevice, fs: Ext2Superblock, inode: Inode, first: int
     foreign = [name for bit, name in FOREIGN.items() if inode.flags & bit]
     if foreign:
         raise FileSystemError(FsCode.FS_INVALID_FS, f"it has {', '.join(foreign)}, which ext2 has not", str(inode))
-    size = fs.block_size
-    for at, place, blocks in _merged(_Walk(device, fs, inode, first, end).stretches()):
+    size, data = fs.block_size, DataBlocks(device, fs)
+    for at, place, blocks in _merged(_Walk(device, fs, inode, first, end, data).stretches()):
         if place == 0:
             yield Hole(at * size, blocks * size)
             continue
-        check_data(device, fs, place, blocks, f"{inode}, block {at}")
+        data.check(place, blocks, f"{inode}, block {at}")
         yield Run(at * size, place * size, blocks * size)
 
 
@@ -64,7 +64,10 @@ def _merged(stretches: Iterator[Stretch]) -> Iterator[Stretch]:
 class _Walk:
     """One pass over the pointers of a file from block `first` to `end`."""
 
-    def __init__(self, device: BlockDevice, fs: Ext2Superblock, inode: Inode, first: int, end: int) -> None:
+    def __init__(
+        self, device: BlockDevice, fs: Ext2Superblock, inode: Inode, first: int, end: int, data: DataBlocks
+    ) -> None:
+        self.data = data
         self.device, self.fs, self.inode, self.first, self.end = device, fs, inode, first, end
         self.pointer = record(POINTER)
         # Invariant 2. s_blocks_count may claim any number of them, the device cannot.
@@ -92,7 +95,7 @@ class _Walk:
         if place == 0:
             yield first, 0, end - first
             return
-        check_data(self.device, self.fs, place, 1, f"{self.inode}, indirect block at block {base}")
+        self.data.check(place, 1, f"{self.inode}, indirect block at block {base}")
         self.spend(1)
         below = span // self.fs.pointers_per_block
         low, high = (first - base) // below, (end - 1 - base) // below + 1  # only the pointers asked for are read

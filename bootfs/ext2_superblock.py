@@ -4,7 +4,7 @@ Interface:
     Ext2Superblock                   the checked facts, under their historical names; frozen
     find_superblock(device)          UnknownFormat; FileSystemError FS_INVALID_FS: the first relation that is broken
     Group, read_group(device, fs, number)    where a group's maps and inodes are; FileSystemError FS_INVALID_FS
-    check_data(device, fs, block, blocks, place)    FileSystemError FS_INVALID_FS: no data may be there
+    DataBlocks(device, fs).check(block, blocks, place)    FileSystemError FS_INVALID_FS: no data may be there
     refuse_writing(fs, place)        FileSystemError D_READ_ONLY: a feature for which writing is not safe
 Invariants:
     1. An Ext2Superblock that exists satisfies RELATIONS and has no INCOMPAT feature but those of READ.
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 from bootfs.device import BlockDevice
 from bootfs.errors import FileSystemError, FsCode, UnknownFormat
@@ -261,17 +262,24 @@ def _metadata(device: BlockDevice, fs: Ext2Superblock, number: int) -> Iterator[
     yield group.bg_inode_table, group.bg_inode_table + fs.inode_blocks_per_group
 
 
-def check_data(device: BlockDevice, fs: Ext2Superblock, block: int, blocks: int, place: str) -> None:
-    """Refuse blocks where no data may be: beyond the file system, or in metadata. FileSystemError FS_INVALID_FS."""
-    end = block + blocks
-    if block < fs.s_first_data_block or end > fs.s_blocks_count:
-        raise FileSystemError(
-            FsCode.FS_INVALID_FS, f"block {block} is not within the {fs.s_blocks_count} of the file system", place
-        )
-    first, last = ((at - fs.s_first_data_block) // fs.s_blocks_per_group for at in (block, end - 1))
-    for group in range(first, last + 1):
-        for start, stop in _metadata(device, fs, group):
-            if block < stop and start < end:
-                raise FileSystemError(
-                    FsCode.FS_INVALID_FS, f"block {max(block, start)} is in the metadata of group {group}", place
-                )
+class DataBlocks:
+    """Where data may be. Made for one operation: it remembers the metadata of the groups that it met last."""
+
+    def __init__(self, device: BlockDevice, fs: Ext2Superblock) -> None:
+        self.fs = fs
+        self._metadata = lru_cache(maxsize=64)(lambda group: tuple(_metadata(device, fs, group)))
+
+    def check(self, block: int, blocks: int, place: str) -> None:
+        """Refuse blocks beyond the file system, or in metadata. FileSystemError FS_INVALID_FS names them."""
+        fs, end = self.fs, block + blocks
+        if block < fs.s_first_data_block or end > fs.s_blocks_count:
+            raise FileSystemError(
+                FsCode.FS_INVALID_FS, f"block {block} is not within the {fs.s_blocks_count} of the file system", place
+            )
+        first, last = ((at - fs.s_first_data_block) // fs.s_blocks_per_group for at in (block, end - 1))
+        for group in range(first, last + 1):
+            for start, stop in self._metadata(group):
+                if block < stop and start < end:
+                    raise FileSystemError(
+                        FsCode.FS_INVALID_FS, f"block {max(block, start)} is in the metadata of group {group}", place
+                    )
