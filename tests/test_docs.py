@@ -54,3 +54,13 @@ def test_the_readme_names_commands_and_make_targets_that_exist() -> None:
         assert command in (*COMMANDS, "head", "cat"), command
     for link in re.findall(r"\]\((?!http)([^)]+)\)", readme):
         assert (ROOT / link).exists(), link
+
+
+def test_the_promises_name_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "promises.md").read_text()
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    for name in re.findall(r"`(test_\w+)`", page):
+        assert f"def {name}(" in sources, name
+    for path in re.findall(r"`(tests/[\w/.]+)`", page):
+        assert (ROOT / path).exists(), path
+    assert all(f"**P{number}**" in page for number in range(1, 9))
