@@ -15,10 +15,11 @@ from bootfs.device import Bytes, MemoryDevice
 from bootfs.errors import FileSystemError
 from bootfs.filesystem import FileSystem
 from bootfs.geometry import cgtod, dtog, dtogd, fsbtobyte, ino_to_fsba
-from bootfs.superblock import find_superblock
+from bootfs.superblock import Format, find_superblock
 from disktools.allocator import Allocator
 from disktools.errors import NoRoom, Refusal
 from disktools.geometry_plan import DiskGeometry
+from disktools.group_tables import Rotation, read_group
 from disktools.newfs import NewFileSystem
 from disktools.paging_file import PagingFile, Plan, parse_path, plan_in_existing, plan_new_disk
 
@@ -108,12 +109,24 @@ GROWTH = [
 ]
 
 
-@pytest.mark.parametrize(("block", "fragment"), [(4096, 512), (4096, 1024), (8192, 1024), (8192, 8192)])
+KINDS: list[tuple[int, int, Format]] = [
+    (4096, 512, "4.3bsd"),
+    (4096, 1024, "4.3bsd"),
+    (8192, 1024, "4.3bsd"),
+    (8192, 8192, "4.3bsd"),
+    (4096, 512, "ufs1"),
+    (4096, 512, "ufs2"),
+    (32768, 4096, "ufs2"),
+]
+
+
+@pytest.mark.parametrize(("block", "fragment", "kind"), KINDS)
 @pytest.mark.parametrize(("names", "length", "why"), GROWTH)
 def test_a_directory_grows_by_a_chunk_when_it_must(
-    tmp_path: Path, block: int, fragment: int, names: int, length: int, why: str
+    tmp_path: Path, block: int, fragment: int, kind: Format, names: int, length: int, why: str
 ) -> None:
-    data = disk_with(directory_of(tmp_path, names, length), NewFileSystem(4 << 20, block, fragment))
+    new = NewFileSystem(4 << 20, block, fragment, format=kind)
+    data = disk_with(directory_of(tmp_path, names, length), new)
     before = manifest_of(data)
     for letter in "pqrs":
         add(data, block, f"/d/{letter * 250}")
@@ -125,10 +138,11 @@ def test_a_directory_grows_by_a_chunk_when_it_must(
     assert len(after) == len(before) + 4
 
 
+@pytest.mark.parametrize("kind", ["4.3bsd", "ufs2"])
 @pytest.mark.parametrize("names", [191, 192, 193])
-def test_a_directory_grows_past_its_twelve_direct_blocks(tmp_path: Path, names: int) -> None:
+def test_a_directory_grows_past_its_twelve_direct_blocks(tmp_path: Path, names: int, kind: Format) -> None:
     """Two names of 240 bytes fill a chunk: 192 are 96 chunks, twelve blocks of 4096 to the byte."""
-    data = disk_with(directory_of(tmp_path, names, 240), NewFileSystem(4 << 20, 4096, 512))
+    data = disk_with(directory_of(tmp_path, names, 240), NewFileSystem(4 << 20, 4096, 512, format=kind))
     for letter in "pqrs":
         add(data, 4096, f"/d/{letter * 240}")
         check_whole(MemoryDevice(data))
@@ -256,25 +270,37 @@ def check_crashed(data: bytearray, old: dict[str, dict[str, object]]) -> None:
     fs = find_superblock(device)
     for cgx in range(fs.fs_ncg):
         raw = device.read(fsbtobyte(fs, cgtod(fs, cgx)), fs.fs_bsize)
+        free = read_group(fs, Rotation(1, 1, 1, cylinders=0), cgx, raw).free
         for fragment in fragments:
             if dtog(fs, fragment) == cgx:
                 at = dtogd(fs, fragment)
-                assert not raw[984 + at // 8] >> at % 8 & 1, f"fragment {fragment} is used and free"
+                assert not free[at // 8] >> at % 8 & 1, f"fragment {fragment} is used and free"
 
 
+SMALL_GROUPS = [
+    NewFileSystem(2 << 20, 4096, 512, geometry=DiskGeometry(16, 4, 16)),
+    NewFileSystem(2 << 20, 4096, 512, "big", format="ufs1", group_blocks=150),
+    NewFileSystem(2 << 20, 4096, 512, "little", format="ufs2", group_blocks=150),
+]
+
+
+@pytest.mark.parametrize("new", SMALL_GROUPS, ids=lambda new: str(new.format))
 @pytest.mark.parametrize(
     ("names", "path"),
     [(1, "/new/deep/file"), (1, "/d/file"), (28, "/d/" + "m" * 250), (16, "/d/" + "m" * 250)],
     ids=["new directories", "slack", "a tail that moves", "a new block"],
 )
-def test_killed_at_any_write_the_old_tree_reads_as_before(tmp_path: Path, names: int, path: str) -> None:
-    new = NewFileSystem(2 << 20, 4096, 512, geometry=DiskGeometry(16, 4, 16))
+def test_killed_at_any_write_the_old_tree_reads_as_before(
+    tmp_path: Path, new: NewFileSystem, names: int, path: str
+) -> None:
     before = bytes(disk_with(directory_of(tmp_path, names, 250), new))
     old = manifest_of(bytearray(before))
     states = [data for _, data in crashes(before, path, 300_000)]
     for data in states:
         check_crashed(data, old)
     assert len(states) > 7
+    if new.format != "4.3bsd":
+        assert [find_superblock(MemoryDevice(data)).fs_clean for data in states] == [1, *[0] * (len(states) - 2), 1]
     check_whole(MemoryDevice(states[-1]))
     assert path in manifest_of(states[-1])
 
