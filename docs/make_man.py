@@ -32,7 +32,7 @@ def commands() -> Iterator[tuple[str, click.Command]]:
         module = importlib.import_module(module_name)
         found = getattr(module, attribute)
         if not isinstance(found, click.Command):  # an entry point that wraps its command
-            found = next(value for value in vars(module).values() if isinstance(value, click.Command))
+            found = module.cli
         yield name, found
 
 
