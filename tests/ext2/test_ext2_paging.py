@@ -17,6 +17,7 @@ from bootfs.probe import open_any
 pytestmark = [needs_e2fsprogs, pytest.mark.timeout(180)]
 PAGING_FILE = "/mach_servers/paging_file"
 SIZE = 6 << 20
+small_blocks = pytest.mark.parametrize("disk", ["1024"], indirect=True)  # once is enough
 
 
 @pytest.fixture(params=["1024", "2048", "4096"])
@@ -73,12 +74,14 @@ def test_a_machine_pages_on_an_ext2_and_nothing_else_of_the_disk_is_touched(disk
         assert fs.read(fs.lookup(path), 0, 300_000) == b"before" * 50_000
 
 
+@small_blocks
 def test_the_partition_has_every_page_of_the_file(disk: Path, tmp_path: Path) -> None:
     with started("pagerd", disk, "--socket", tmp_path / "pager", "--no-wire", ready="6 MiB in 1 partition"):
         (partition,) = json.loads(run("pagerctl", "--socket", tmp_path / "pager", "partitions", "--json").stdout)
         assert partition["total"] == SIZE // 4096
 
 
+@small_blocks
 def test_an_ext2_and_an_ffs_are_two_partitions_of_one_pager(disk: Path, tmp_path: Path) -> None:
     ffs = tmp_path / "ffs.img"
     run("mkpagingfile", ffs, "--size", "8M", "--paging-size", "4M")
@@ -90,6 +93,7 @@ def test_an_ext2_and_an_ffs_are_two_partitions_of_one_pager(disk: Path, tmp_path
         run("machsim", "run", "--socket", socket, "--memory", "512K", "--virtual", "8M")
 
 
+@small_blocks
 def test_a_paging_file_with_a_hole_is_refused_by_name(disk: Path, tmp_path: Path) -> None:
     debugfs(disk, f"rm {PAGING_FILE}", write=True)
     with open(tmp_path / "holed", "wb") as file:
