@@ -25,6 +25,7 @@ from mach.memory_object import (
     MemoryObjectDataError,
     MemoryObjectDataInitialize,
     MemoryObjectDataRequest,
+    MemoryObjectDataReturn,
     MemoryObjectDataSupply,
     MemoryObjectDataUnavailable,
     MemoryObjectDataWrite,
@@ -34,7 +35,7 @@ from mach.memory_object import (
     VmProt,
 )
 from mach.message import Message
-from mach.notify import NoSenders
+from mach.notify import DeadName, NoSenders
 from mach.ports import DeadPort, SendRight
 from pager.memory_object import MemoryObject
 from pager.page_io import Missing, Piece, give_away, read_pages, write_pages
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from pager.default_pager import DefaultPager
 
 MAX_CLUSTER_BYTES = 1 << 20  # what one message may ask for or bring
+DEAD_KERNEL = "the kernel that mapped the object"  # the token of its notification
 
 
 def memory_object_init(pager: DefaultPager, obj: MemoryObject, seqno: int, message: MemoryObjectInit) -> None:
@@ -52,13 +54,13 @@ def memory_object_init(pager: DefaultPager, obj: MemoryObject, seqno: int, messa
         obj.take_turn(seqno)
         fit = not obj.internal and obj.control is None and message.page_size == pager.page_size
         if fit:
-            obj.control, obj.name = message.control.copy(), message.name
+            obj.control, obj.name = message.control, message.name
         obj.pass_turn()
     if not fit:
         return pager.refuse(message, f"memory_object_init of {obj!r}: it is mapped already, or not for mapping")
+    message.control.watch(obj.receive.make_send_once(), DEAD_KERNEL)
     ready = MemoryObjectSetAttributes(object_ready=1, may_cache=0, copy_strategy=CopyStrategy.DELAY)
-    _reply(message.control, ready)
-    return message.control.drop()
+    return _reply(message.control, ready)
 
 
 def memory_object_terminate(pager: DefaultPager, obj: MemoryObject, seqno: int, message: MemoryObjectTerminate) -> None:
@@ -125,6 +127,14 @@ def memory_object_data_write(
     _store(pager, obj, seqno, message, only_new=False)
 
 
+def memory_object_data_return(
+    pager: DefaultPager, obj: MemoryObject, seqno: int, message: MemoryObjectDataReturn
+) -> None:
+    """Page out, in the newer form: pages that are dirty, or clean but precious.  Whether the kernel keeps a copy is its
+    own affair."""
+    _store(pager, obj, seqno, message, only_new=False)
+
+
 def memory_object_data_initialize(
     pager: DefaultPager, obj: MemoryObject, seqno: int, message: MemoryObjectDataInitialize
 ) -> None:
@@ -136,7 +146,7 @@ def _store(
     pager: DefaultPager,
     obj: MemoryObject,
     seqno: int,
-    message: MemoryObjectDataWrite | MemoryObjectDataInitialize,
+    message: MemoryObjectDataWrite | MemoryObjectDataReturn | MemoryObjectDataInitialize,
     only_new: bool,
 ) -> None:
     pages = obj.page_range(message.offset, len(message.data))
@@ -191,6 +201,19 @@ def no_senders(pager: DefaultPager, obj: MemoryObject, seqno: int, message: NoSe
             right.drop()
 
 
+def dead_name(pager: DefaultPager, obj: MemoryObject, seqno: int, message: DeadName) -> None:
+    """The kernel that mapped a shared object has died without a word; the object may be mapped again."""
+    with obj.lock:
+        obj.take_turn(seqno)
+        obj.await_quiet()
+        dead = [right for right in (obj.control, obj.name) if right is not None and obj.control and obj.control.dead]
+        if dead:
+            obj.control = obj.name = None
+        obj.pass_turn()
+    for right in dead:
+        right.drop()
+
+
 def unexpected(pager: DefaultPager, obj: MemoryObject, seqno: int, message: Message) -> None:
     """A message that has no business at a memory object of ours."""
     with obj.lock:
@@ -213,5 +236,7 @@ HANDLERS: dict[type[Message], Handler] = {
     MemoryObjectDataRequest: memory_object_data_request,
     MemoryObjectDataWrite: memory_object_data_write,
     MemoryObjectDataInitialize: memory_object_data_initialize,
+    MemoryObjectDataReturn: memory_object_data_return,
+    DeadName: dead_name,
     NoSenders: no_senders,
 }

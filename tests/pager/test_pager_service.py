@@ -22,6 +22,7 @@ from mach.default_pager import (
 from mach.kern_return import KernReturn
 from mach.memory_object import (
     MemoryObjectDataRequest,
+    MemoryObjectDataReturn,
     MemoryObjectDataWrite,
     MemoryObjectInit,
     MemoryObjectSetAttributes,
@@ -29,6 +30,7 @@ from mach.memory_object import (
     VmProt,
 )
 from mach.message import Message
+from mach.ports import SendRight
 from mach.rpc import call
 
 
@@ -65,6 +67,60 @@ def test_a_shared_object_is_made_mapped_and_goes_with_its_last_right() -> None:
         assert world.free == 64
 
     worlds(body, seeds=5)
+
+
+def shared_object(world: World) -> SendRight:
+    reply = call(
+        world.ipc,
+        world.default_pager,
+        lambda right: DefaultPagerObjectCreate(right, 8 * PAGE),
+        DefaultPagerObjectCreateReply,
+    )
+    assert reply.memory_object is not None
+    return reply.memory_object
+
+
+def test_a_shared_object_whose_kernel_died_can_be_mapped_again() -> None:
+    """Its content stays; Mach's pager would panic at the second init."""
+
+    def body(world: World) -> None:
+        right = shared_object(world)
+        for version in range(3):
+            answers: list[Message] = []
+            control = world.ipc.allocate("control", kobject=answers.append)
+            right.send(MemoryObjectInit(control.make_send(), world.ipc.allocate("name").make_send(), PAGE))
+            world.settle()
+            assert isinstance(answers.pop(), MemoryObjectSetAttributes)
+            if version:
+                right.send(MemoryObjectDataRequest(control.make_send(), 0, PAGE, VmProt.READ))
+                world.settle()
+                assert answers.pop().data == pattern(version - 1)
+            returned = MemoryObjectDataReturn(control.make_send(), 0, dirty=1, kernel_copy=0, data=pattern(version))
+            right.send(returned)
+            control.destroy()  # no terminate
+            world.settle()
+        right.drop()
+        world.settle()
+        assert world.free == 64
+
+    worlds(body, seeds=6)
+
+
+def test_a_shared_object_is_mapped_by_one_kernel_at_a_time() -> None:
+    """No consistency between kernels (paper 6.1): the second one is refused, never silently wrong."""
+
+    def body(world: World) -> None:
+        right = shared_object(world)
+        answers: list[list[Message]] = [[], []]
+        for number in range(2):
+            control = world.ipc.allocate("control", kobject=answers[number].append)
+            right.send(MemoryObjectInit(control.make_send(), world.ipc.allocate("name").make_send(), PAGE))
+            world.settle()
+        assert isinstance(answers[0].pop(), MemoryObjectSetAttributes)
+        assert answers[1] == []
+        assert world.pager.totals()["refused"] == 1
+
+    worlds(body, seeds=3)
 
 
 def test_what_the_service_tells_is_exact() -> None:
