@@ -23,9 +23,11 @@ from typing import Any, NoReturn
 import click
 
 from bootfs.device import BlockDevice, FileDevice, SliceDevice
-from bootfs.errors import FileSystemError
+from bootfs.disk import open_file_system
+from bootfs.errors import FileSystemError, FsCode
+from bootfs.filesystem import FileSystem
 from bootfs.layout import ByteOrder
-from bootfs.superblock import Format, find_superblock
+from bootfs.superblock import Format
 from disktools.errors import Refusal
 from disktools.geometry_ufs import default_sizes
 from disktools.newfs import NewFileSystem
@@ -64,7 +66,8 @@ class Request:
     block_size: int | None
     fragment_size: int | None
     source: str | None
-    offset: int
+    offset: int | None
+    partition: str | None
     dry_run: bool
     time: int
 
@@ -108,9 +111,8 @@ SOURCE_DATE_EPOCH (seconds since 1970), when set, is the time of everything, so 
 @click.option("--fragment-size", callback=_size, metavar="SIZE", help="1024; an eighth of larger blocks.")
 @click.option("--path", default=DEFAULT_PATH, show_default=True, help="Where; missing directories are made.")
 @click.option("--from", "source", type=click.Path(), metavar="DIR", help="Copy DIR's tree into a new disk.")
-@click.option(
-    "--offset", callback=_size, metavar="SIZE", default="0", help="The file system begins at this byte of IMAGE."
-)
+@click.option("--offset", callback=_size, metavar="SIZE", help="The file system begins at this byte of IMAGE.")
+@click.option("--partition", metavar="NAME", help="The file system is in this partition: a, s1a or 1.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be done and do nothing.")
 @click.option("-f", "--force", is_flag=True, help="Make a new disk over whatever IMAGE holds.")
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
@@ -125,16 +127,16 @@ def main(context: click.Context, /, force: bool, as_json: bool, path: str, pagin
     try:
         request = Request(wanted=PagingFile(parse_path(path), paging_size), time=_now(), **options)
         given = [name for option, name in NEW_DISK_ONLY.items() if _given(context, option)]
-        plan = _run(request, force, given)
+        offset, plan = _run(request, force, given)
     except (Refusal, FileSystemError) as error:
         about = "" if str(error).startswith(options["image"]) else f"{options['image']}: "
         _fail(f"{about}{error}")
     except OSError as error:
         _fail(f"{options['image']}: {error.strerror}")
-    facts: dict[str, Any] = {"image": request.image, "dry_run": request.dry_run, "offset": request.offset}
+    facts: dict[str, Any] = {"image": request.image, "dry_run": request.dry_run, "offset": offset}
     facts |= plan.facts()
     for run in facts["runs"]:
-        run["device_offset"] += request.offset
+        run["device_offset"] += offset
     if as_json:
         click.echo(json.dumps(facts, indent=2))
     else:
@@ -160,32 +162,28 @@ def _now() -> int:
     return int(text)
 
 
-def _run(request: Request, force: bool, given: list[str]) -> Plan:
-    """What is at IMAGE decides: nothing, an FFS, or something else."""
+def _run(request: Request, force: bool, given: list[str]) -> tuple[int, Plan]:
+    """What is at IMAGE decides: nothing, an FFS, or something else. Also the byte where the file system begins."""
     try:
         status = os.stat(request.image)
     except FileNotFoundError:
-        return _new_file(request)
+        return 0, _new_file(request)
     if stat.S_ISBLK(status.st_mode) and force:
-        return _over_device(request)
+        return 0, _over_device(request)
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode)):
         raise Refusal("is neither a file nor a block device; give the name of a disk image")
     if force:
         with _opened(request):  # nobody pages on what is replaced
-            return _new_file(request)
+            return 0, _new_file(request)
     with _opened(request) as whole:
-        device = _part(whole, request.offset)
-        try:
-            find_superblock(device)
-        except FileSystemError as error:
-            raise Refusal(f"holds no file system to add to ({error}); use -f to make a new disk over it") from error
+        offset, device = _part(whole, request)
         if given:
             raise Refusal(f"holds a file system already, which {given[0]} cannot change; leave it out, or use -f")
         plan = plan_in_existing(device, request.wanted, request.time)
         if not request.dry_run:
             with _progress(plan) as progress:
                 plan.write(device, progress)
-    return plan
+    return offset, plan
 
 
 def _opened(request: Request) -> FileDevice:
@@ -193,14 +191,25 @@ def _opened(request: Request) -> FileDevice:
     return FileDevice(request.image, writable=not request.dry_run, exclusive=not request.dry_run)
 
 
-def _part(device: BlockDevice, offset: int) -> BlockDevice:
-    return SliceDevice(device, offset, device.size - offset) if offset else device
+def _part(device: BlockDevice, request: Request) -> tuple[int, BlockDevice]:
+    """Where the file system begins on the device, and the device from there on. Refusal: there is none to add to."""
+    try:
+        found = open_file_system(device, request.partition, request.offset)
+    except FileSystemError as error:
+        if error.code != FsCode.FS_INVALID_FS:
+            raise
+        raise Refusal(f"holds no file system to add to ({error}); use -f to make a new disk over it") from error
+    if not isinstance(found, FileSystem):
+        kind = found.info()["format"]
+        raise Refusal(f"holds {kind}, and files can be added only to BSD's; use -f to make a new disk over it")
+    offset = found.offset
+    return offset, SliceDevice(device, offset, device.size - offset) if offset else device
 
 
 def _new_file(request: Request) -> Plan:
     """Invariant 1."""
-    if request.offset:
-        raise Refusal("a new disk begins at byte 0; leave --offset out")
+    if request.offset or request.partition:
+        raise Refusal("a new disk begins at byte 0; leave --offset and --partition out")
     plan = plan_new_disk(request.new, request.wanted, request.tree, request.time)
     if request.dry_run:
         return plan

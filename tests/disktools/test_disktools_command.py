@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from whole_disk import check_file, check_whole, manifest_of
+from whole_disk import check_file, check_whole, disk_of, manifest_of
 
 from bootfs.device import FileDevice, MemoryDevice
 from bootfs.errors import FileSystemError, FsCode
 from disktools.mkpagingfile import main
+from disktools.newfs import NewFileSystem
 from disktools.write_plan import WritePlan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -185,6 +187,64 @@ def test_a_disk_at_an_offset_gets_its_file_there(image: Path, tmp_path: Path) ->
     check_whole(MemoryDevice(bytearray(data[5120:])))
     assert facts["runs"][0]["device_offset"] % 512 == 0
     assert facts["offset"] == 5120
+
+
+def partitioned(image: Path, *disks: bytes) -> None:
+    """An MBR with a slice of 4.4BSD's type for each disk."""
+    sectors = [63 + sum(len(disk) // 512 for disk in disks[:at]) for at in range(len(disks))]
+    entries = [
+        struct.pack("<4B4BII", 0, 0, 0, 0, 0xA5, 0, 0, 0, at, len(disk) // 512)
+        for at, disk in zip(sectors, disks, strict=True)
+    ]
+    head = bytes(446) + b"".join(entries).ljust(64, b"\0") + b"\x55\xaa"
+    image.write_bytes(head.ljust(63 * 512, b"\0") + b"".join(disks))
+
+
+def test_a_disk_in_a_partition_gets_its_file_there(image: Path) -> None:
+    disk = bytes(disk_of(NewFileSystem(2 << 20, format="ufs2")))
+    partitioned(image, disk, disk)
+    before = image.read_bytes()
+    assert "--partition" in refused(image, "--path", "/b", "--paging-size", "64K")
+    assert "no such partition" in refused(image, "--partition", "s3", "--path", "/b", "--paging-size", "64K")
+    assert image.read_bytes() == before
+    facts = json.loads(run(image, "--partition", "s2", "--path", "/b", "--paging-size", "64K", "--json").stdout)
+    data = image.read_bytes()
+    start = 63 * 512 + len(disk)
+    assert (facts["offset"], facts["format"]) == (start, "ufs2")
+    assert facts["runs"][0]["device_offset"] > start
+    assert data[:start] == before[:start]
+    check_whole(MemoryDevice(bytearray(data[start:])))
+    partitioned(image, disk)
+    run(image, "--path", "/b", "--paging-size", "64K")
+    check_whole(MemoryDevice(bytearray(image.read_bytes()[63 * 512 :])))
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (("--format", "ufs1"), ("ufs1", "little", 8192, 1024)),
+        (("--format", "ufs2", "--byte-order", "big"), ("ufs2", "big", 8192, 1024)),
+        (("--format", "ufs2", "--block-size", "64K"), ("ufs2", "little", 65536, 8192)),
+        (("--format", "ufs1", "--block-size", "4K"), ("ufs1", "little", 4096, 1024)),
+        (("--format", "ufs2", "--size", "9G"), ("ufs2", "little", 32768, 4096)),
+    ],
+)
+def test_every_format_has_its_sizes(image: Path, words: tuple[str, ...], wanted: tuple[object, ...]) -> None:
+    facts = json.loads(run(image, *SMALL, *words, "--json").stdout)
+    assert tuple(facts[name] for name in ("format", "byte_order", "block_size", "fragment_size")) == wanted
+    before = image.stat().st_mtime_ns
+    assert "which --format cannot change" in refused(image, "--format", "ufs1", "--path", "/b")
+    assert image.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("kind", ["ufs1", "ufs2"])
+def test_the_epoch_makes_later_formats_identical_too(image: Path, tree: Path, kind: str) -> None:
+    run(image, *SMALL, "--format", kind, "--from", tree)
+    first = image.read_bytes()
+    image.unlink()
+    run(image, *SMALL, "--format", kind, "--from", tree)
+    assert image.read_bytes() == first
+    assert max(one["mtime"] for one in manifest_of(image).values()) <= 518472000
 
 
 def test_a_broken_disk_is_refused_untouched(image: Path, miniroot: bytes) -> None:
