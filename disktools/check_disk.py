@@ -3,10 +3,8 @@
 Interface:
     Disk              device, superblock, all fields of struct fs, report; read() never raises
     open_disk(device, report) -> Disk | None    None: no FFS is there. Interruption: one is, but no usable superblock
-Not here: what follows from the superblock (check_superblock compares its copies).
-
-A broken superblock is replaced by a copy of it, which is found by its magic number and by lying where it says that a
-copy belongs.
+    superblocks(device)             the bytes of each place where a superblock may be
+Not here: what follows from the superblock (check_superblock compares its copies), finding a copy (bootfs.alternate).
 """
 
 from __future__ import annotations
@@ -15,30 +13,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from bootfs.alternate import find_alternate
 from bootfs.device import BlockDevice
 from bootfs.errors import FileSystemError
-from bootfs.geometry import cgsblock, fsbtobyte
-from bootfs.layout import (
-    DEV_BSIZE,
-    FS_DYNAMICPOSTBLFMT,
-    FS_MAGIC,
-    FS_UFS2_MAGIC,
-    SBSIZE,
-    ByteOrder,
-    Variant,
-    superblock,
-)
+from bootfs.geometry import fsbtobyte
+from bootfs.layout import SBSIZE, superblock
 from bootfs.layout_format import record
-from bootfs.superblock import SUPERBLOCK_LOCATIONS, Superblock, parse_superblock
+from bootfs.superblock import (
+    SBLOCK_UFS2,
+    SUPERBLOCK_BYTES,
+    SUPERBLOCK_LOCATIONS,
+    Superblock,
+    parse_superblock,
+    recognise,
+)
 from disktools.check_report import Interruption, Report
 
-SUPERBLOCK_BYTES = record(superblock("little", "4.3")).size
-MAGIC_AT = record(superblock("little", "4.3")).offset_of("fs_magic")
 SBLOCK_UFS1 = 8192
-SBLOCK_UFS2 = 65536
-SEARCHED_BYTES = 64 << 20  # where a copy is looked for: the first is in group 0 or 1
-PIECE = 1 << 20
-ORDERS: tuple[ByteOrder, ByteOrder] = ("little", "big")
 
 
 @dataclass(slots=True)
@@ -71,27 +62,43 @@ class Disk:
 def open_disk(device: BlockDevice, report: Report) -> Disk | None:
     """The disk with its own superblock, or with a copy of it, which is then the first problem of the report."""
     broken: str | None = None
-    for location in SUPERBLOCK_LOCATIONS:
-        data = _peek(device, location)
-        for order, variant in _kinds(data):
-            try:
-                fs = parse_superblock(data, order, variant, location)
-            except FileSystemError as error:
-                broken = broken or str(error)
-                continue
-            if _belongs(fs, data):
-                if broken:
-                    report.add("superblock", broken)
-                return _disk(device, fs, data, report)
-    for fs, data in _copies(device):
-        place = "at the start of the disk" if fs.tables == "ufs2" else f"at byte {SBLOCK_UFS1}"
-        why = broken or f"superblock: none {place}"
-        report.add("superblock", f"{why.partition(': ')[2]} (its copy at byte {fs.location} is used instead)")
-        return _disk(device, fs, data, report)
+    for location, data in superblocks(device):
+        kind = recognise(data)
+        if kind is None:
+            continue
+        try:
+            fs = parse_superblock(data, *kind, location)
+        except FileSystemError as error:
+            broken = broken or error.message
+            continue
+        if _belongs(fs, data):
+            if broken:
+                report.add("superblock", broken)
+            return _disk(device, fs, data, report)
+    copy = _alternate(device)
+    if copy is not None:
+        why = broken or f"none {'at the start of the disk' if copy.tables == 'ufs2' else f'at byte {SBLOCK_UFS1}'}"
+        report.add("superblock", f"{why} (its copy at byte {copy.location} is used instead)")
+        return _disk(device, copy, _peek(device, copy.location), report)
     if broken is None:
         return None
-    report.add("superblock", f"{broken.partition(': ')[2]}, and no copy of it is usable")
+    report.add("superblock", f"{broken}, and no copy of it is usable")
     raise Interruption
+
+
+def superblocks(device: BlockDevice) -> Iterator[tuple[int, bytes]]:
+    """The bytes at each place where a superblock may be."""
+    for location in SUPERBLOCK_LOCATIONS:
+        data = _peek(device, location)
+        if data:
+            yield location, data
+
+
+def _alternate(device: BlockDevice) -> Superblock | None:
+    try:
+        return find_alternate(device)
+    except FileSystemError:
+        return None
 
 
 def _disk(device: BlockDevice, fs: Superblock, data: bytes, report: Report) -> Disk:
@@ -108,18 +115,6 @@ def _peek(device: BlockDevice, location: int) -> bytes:
         return b""
 
 
-def _kinds(data: bytes) -> Iterator[tuple[ByteOrder, Variant]]:
-    """What a superblock with this magic number is."""
-    if len(data) < SUPERBLOCK_BYTES:
-        return
-    for order in ORDERS:
-        values = record(superblock(order, "4.4")).unpack(data)
-        if values["fs_magic"] == FS_UFS2_MAGIC:
-            yield order, "ufs2"
-        elif values["fs_magic"] == FS_MAGIC:
-            yield order, "4.4" if values["fs_postblformat"] == FS_DYNAMICPOSTBLFMT else "4.3"
-
-
 def _belongs(fs: Superblock, data: bytes) -> bool:
     """Whether this is the superblock itself: a copy of one may lie where another block size has the original.
 
@@ -129,38 +124,3 @@ def _belongs(fs: Superblock, data: bytes) -> bool:
         sblockloc = record(superblock(fs.byte_order, "ufs2")).unpack(data)["fs_sblockloc"]
         return bool(sblockloc == fs.location)
     return fs.location != SBLOCK_UFS2
-
-
-def _copies(device: BlockDevice) -> Iterator[tuple[Superblock, bytes]]:
-    """The sound copies, from the start of the device on."""
-    magics = [(magic & 0xFFFFFFFF).to_bytes(4, order) for magic in (FS_MAGIC, FS_UFS2_MAGIC) for order in ORDERS]
-    for start in range(0, min(device.size, SEARCHED_BYTES), PIECE):
-        try:
-            piece = device.read(start, min(PIECE, device.size - start))
-        except FileSystemError:
-            continue
-        for place in sorted({at for magic in magics for at in _all(piece, magic)}):
-            location = start + place - MAGIC_AT
-            if location >= 0 and location % DEV_BSIZE == 0:
-                yield from _copy_at(device, location)
-
-
-def _all(data: bytes, wanted: bytes) -> Iterator[int]:
-    """Every place of `wanted` where the magic number of a superblock can be."""
-    at = data.find(wanted)
-    while at >= 0:
-        if (at - MAGIC_AT) % DEV_BSIZE == 0:
-            yield at
-        at = data.find(wanted, at + 1)
-
-
-def _copy_at(device: BlockDevice, location: int) -> Iterator[tuple[Superblock, bytes]]:
-    data = _peek(device, location)
-    for order, variant in _kinds(data):
-        try:
-            fs = parse_superblock(data, order, variant, location)
-        except FileSystemError:
-            continue
-        group = location // fs.fs_fsize // fs.fs_fpg
-        if group < fs.fs_ncg and fsbtobyte(fs, cgsblock(fs, group)) == location:
-            yield fs, data

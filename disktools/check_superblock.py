@@ -16,7 +16,8 @@ from typing import Any
 from bootfs.geometry import cgdmin, cgsblock, fsbtobyte
 from bootfs.layout import superblock
 from bootfs.layout_format import record
-from disktools.check_disk import SUPERBLOCK_BYTES, Disk
+from bootfs.superblock import SUPERBLOCK_BYTES
+from disktools.check_disk import Disk
 from disktools.check_report import Interruption
 
 

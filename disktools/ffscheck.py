@@ -35,8 +35,10 @@ Examples:
 Exit status: 0 consistent, 1 problems, 2 no BSD file system there (or wrong usage)."""
 
 
-def _offset(context: click.Context, param: click.Parameter, value: str) -> int:
+def _offset(context: click.Context, param: click.Parameter, value: str | None) -> int | None:
     """64M, 64MiB, 1G or bytes, as bytes."""
+    if value is None:
+        return None
     try:
         return parse_size(value)
     except ValueError as error:
@@ -45,13 +47,16 @@ def _offset(context: click.Context, param: click.Parameter, value: str) -> int:
 
 @click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.argument("image", type=click.Path())
-@click.option("--offset", callback=_offset, default="0", metavar="BYTES", help="Where the file system begins in IMAGE.")
+@click.option("--partition", metavar="NAME", help="Its partition: a, s1a, s1, p1 or 1. Without: the only one there is.")
+@click.option("--offset", callback=_offset, metavar="BYTES", help="Where the file system begins in IMAGE.")
 @click.option("--paging", is_flag=True, help="Say also whether the paging file is fit, and for Mach itself.")
 @click.option("--path", default=DEFAULT_PATH, show_default=True, help="The paging file that --paging looks at.")
 @click.option("--all", "show_all", is_flag=True, help=f"Show all problems, not only the first {SHOWN}.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.version_option(package_name="mach-default-pager", prog_name="ffscheck")
-def main(image: str, offset: int, paging: bool, path: str, show_all: bool, as_json: bool) -> None:
+def main(
+    image: str, partition: str | None, offset: int | None, paging: bool, path: str, show_all: bool, as_json: bool
+) -> None:
     """Check a BSD file system (4.2BSD, 4.3BSD, UFS1, UFS2; both byte orders). Nothing is written.
 
     IMAGE is a file or a block device. Each problem is one line: where, and what.
@@ -59,14 +64,16 @@ def main(image: str, offset: int, paging: bool, path: str, show_all: bool, as_js
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")  # names that are not UTF-8 go out as the bytes that they are
+    if partition is not None and offset is not None:
+        raise click.UsageError("give --partition or --offset, and not both")
     try:
-        checked, fitness = _check(image, offset, path if paging else None)
+        place, checked, fitness = _check(image, partition, offset, path if paging else None)
     except (FileSystemError, OSError) as error:
         _refuse(image, str(error))
     if checked is None:
-        _refuse(image, f"holds no BSD file system at byte {offset}; give its place with --offset")
+        _refuse(image, f"holds no BSD file system at byte {place}; give its place with --partition or --offset")
     if as_json:
-        click.echo(json.dumps(_facts(image, offset, checked, fitness, show_all), indent=1))
+        click.echo(json.dumps(_facts(image, place, checked, fitness, show_all), indent=1))
     else:
         _print(image, checked, fitness, show_all)
     sys.exit(1 if checked.report.count or (fitness is not None and fitness.unfit) else 0)
@@ -78,22 +85,23 @@ def _refuse(image: str, reason: str) -> NoReturn:
     sys.exit(2)
 
 
-def _check(image: str, offset: int, path: str | None) -> tuple[Checked | None, Fitness | None]:
-    """Checks the file system, and then its paging file if `path` names one."""
+def _check(
+    image: str, partition: str | None, offset: int | None, path: str | None
+) -> tuple[int, Checked | None, Fitness | None]:
+    """Checks the file system, and then its paging file if `path` names one. The first is where it begins, in bytes."""
     # Here, so that --help need not wait for what reads disks.
-    from bootfs.device import FileDevice, SliceDevice
+    from bootfs.device import FileDevice
     from disktools.check_file_system import check_file_system
     from disktools.check_paging import check_paging
+    from disktools.check_place import choose
 
     with FileDevice(image) as whole:
-        if offset >= max(whole.size, 1):
-            _refuse(image, f"has only {format_size(whole.size)}, so nothing is at byte {offset}")
-        device = SliceDevice(whole, offset, whole.size - offset)
+        device, place = choose(whole, partition, offset)
         with _progress() as step:
             checked = check_file_system(device, step)
         if checked is None or checked.disk is None or path is None:
-            return checked, None
-        return checked, check_paging(device, checked.disk, path)
+            return place, checked, None
+        return place, checked, check_paging(device, checked.disk, path)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from bootfs.device import FileDevice
 from bootfs.geometry import fsbtobyte
 from disktools.newfs import NewFileSystem
 from fixtures.disks import make_disk
+from fixtures.disks.labels import LABELS
 
 
 def ffscheck(*words: object) -> subprocess.CompletedProcess[str]:
@@ -79,6 +80,20 @@ def test_a_file_system_further_on_is_found_by_its_offset(image: Path, tmp_path: 
     assert ffscheck(moved, "--offset", "64K").returncode == 0
     assert ffscheck(moved, "--offset", "1G").returncode == 2
     assert ffscheck(moved, "--offset", "far").returncode == 2
+
+
+@pytest.mark.parametrize("label", ["mbr", "gpt", "bsd_sector_1", "sun"])
+def test_a_file_system_in_a_partition_is_found(label: str, tmp_path: Path) -> None:
+    data, name, offset = LABELS[label](bytearray(pristine("ufs1-big")), "big")
+    image = tmp_path / "labelled.img"
+    image.write_bytes(data)
+    found = facts(image)
+    assert (found["offset"], found["consistent"], found["problems"]) == (offset, True, [])
+    assert ffscheck(image, "--partition", name).returncode == 0
+    wrong = ffscheck(image, "--partition", "s7")
+    assert wrong.returncode == 2
+    assert "has no partition s7; there are: " in wrong.stderr
+    assert ffscheck(image, "--partition", name, "--offset", "0").returncode == 2
 
 
 def test_json_has_the_facts(image: Path) -> None:
