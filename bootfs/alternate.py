@@ -3,7 +3,7 @@
 Interface:
     find_alternate(device) -> Superblock    UnknownFormat when no sound copy is where one may be
 Invariants:
-    1. A copy is taken only if it lies where its own geometry has one, and its first group is there as it says.
+    1. A copy is taken only if it lies where its own geometry has one, and its group is there as it says.
     2. The search is bounded: likely places, and the first SEARCHED bytes.
 Not here: the superblock itself (superblock).
 """
@@ -103,6 +103,9 @@ def _copy_at(device: BlockDevice, location: int) -> Superblock | None:
         return None
     layout = record(cylinder_group(fs.byte_order, fs.tables))
     place = geometry.fsbtobyte(fs, geometry.cgtod(fs, cg))
-    if place + layout.size > device.size or layout.unpack(device.read(place, layout.size))["cg_magic"] != CG_MAGIC:
+    if place + layout.size > device.size:
+        return None
+    group = layout.unpack(device.read(place, layout.size))
+    if (group["cg_magic"], group["cg_cgx"]) != (CG_MAGIC, cg):
         return None
     return dataclasses.replace(fs, is_alternate=True)

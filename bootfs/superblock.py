@@ -188,9 +188,13 @@ def find_superblock(device: BlockDevice) -> Superblock:
     broken: FileSystemError | None = None
     for location, data, order, variant in sorted(_candidates(device), key=_out_of_place):
         try:
-            return parse_superblock(data, order, variant, location)
+            fs = parse_superblock(data, order, variant, location)
         except FileSystemError as error:
             broken = broken or error
+            continue
+        if location == SBLOCK_UFS2 == fs.fs_sblkno << fs.fs_fshift:
+            continue  # the copy in the first group of a disk with large blocks (alternate)
+        return fs
     raise broken or UnknownFormat(
         "no FFS superblock at byte 65536, 8192, 0 or 262144; is it 4.2BSD to UFS2, and does it begin here?"
     )

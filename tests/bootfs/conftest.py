@@ -8,7 +8,7 @@ import pytest
 from ffs_builder import SHARED, Builder
 
 
-@pytest.fixture(params=["little-4.3", "big-4.3", "little-4.4", "big-4.4"])
+@pytest.fixture(params=["little-4.3", "big-4.3", "little-4.4", "big-4.4", "little-ufs2", "big-ufs2"])
 def builder(request: pytest.FixtureRequest) -> Builder:
     """A builder in each byte order and variant."""
     order, variant = request.param.split("-")

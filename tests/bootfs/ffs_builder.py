@@ -11,7 +11,7 @@ from typing import Any
 
 from bootfs.device import MemoryDevice
 from bootfs.filesystem import FileSystem
-from bootfs.layout import dinode, directory_header, pointer, superblock
+from bootfs.layout import CG_MAGIC, FS_UFS2_MAGIC, cylinder_group, dinode, directory_header, pointer, superblock
 from bootfs.layout_format import record
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -19,7 +19,7 @@ DIR, FILE, LINK, CHAR = 0o040000, 0o100000, 0o120000, 0o020000
 
 
 class Builder:
-    """One image in the making. `variant` is "4.3" or "4.4"; sizes in bytes, `size` in fragments."""
+    """One image in the making. `variant` is "4.3", "4.4" or "ufs2"; sizes in bytes, `size` in fragments."""
 
     def __init__(
         self,
@@ -31,13 +31,16 @@ class Builder:
         ncg: int = 1,
     ) -> None:
         self.order, self.variant, self.bsize, self.fsize, self.frag = order, variant, bsize, fsize, bsize // fsize
-        self.nindir, self.inopb = bsize // 4, bsize // 128
-        metadata = -(-16384 // fsize)  # fragments before the struct cg: boot block, superblock, its copy
+        self.pointer, self.layout = record(pointer(order, variant)), record(dinode(order, variant))
+        self.nindir, self.inopb = bsize // self.pointer.size, bsize // self.layout.size
+        self.location = 65536 if variant == "ufs2" else 8192
+        metadata = -(-(self.location + 8192) // fsize)  # fragments before the copy: boot block, superblock
         sblkno = self.up(metadata)
         cblkno = sblkno + self.up(8192 // fsize)
         iblkno = cblkno + self.frag
-        self.ipg = 2 * self.inopb
-        dblkno = iblkno + 2 * self.frag
+        inode_blocks = 4 if variant == "ufs2" else 2
+        self.ipg = inode_blocks * self.inopb
+        dblkno = iblkno + inode_blocks * self.frag
         fpg = self.up(-(-size // ncg))
         self.fields: dict[str, Any] = {
             "fs_sblkno": sblkno, "fs_cblkno": cblkno, "fs_iblkno": iblkno, "fs_dblkno": dblkno,
@@ -51,6 +54,9 @@ class Builder:
         }  # fmt: skip
         if variant == "4.4":
             self.fields |= {"fs_maxsymlinklen": 60, "fs_inodefmt": 2, "fs_postblformat": 1}
+        if variant == "ufs2":
+            del self.fields["fs_cgoffset"], self.fields["fs_cgmask"]
+            self.fields |= {"fs_maxsymlinklen": 120, "fs_magic": FS_UFS2_MAGIC, "fs_sblockloc": 65536}
         self.sound = dict(self.fields)  # where things really are, whatever a test does to the fields
         self.image = bytearray(size * fsize)
         self.next_fragment = self.up(dblkno + self.fields["fs_cssize"] // fsize)
@@ -80,10 +86,10 @@ class Builder:
             block, level, span = block - span, level + 1, span * self.nindir
         pointers[12 + level] = pointers[12 + level] or self.allocate()
         at = pointers[12 + level]
-        word = record(pointer(self.order)).struct
+        word = self.pointer.struct
         while True:
             span //= self.nindir
-            place = at * self.fsize + 4 * (block // span)
+            place = at * self.fsize + self.pointer.size * (block // span)
             block %= span
             if span == 1:
                 word.pack_into(self.image, place, fragment)
@@ -113,8 +119,8 @@ class Builder:
     def link(self, name: bytes | str | None, target: bytes | str, fast: bool | None = None) -> int:
         """A symbolic link; `fast` as the variant has it by default."""
         text = target.encode() if isinstance(target, str) else target
-        if fast if fast is not None else (self.variant == "4.4" and len(text) < 60):
-            return self.node(LINK | 0o777, len(text), name, text=text, flags=0 if self.variant == "4.4" else 1)
+        if fast if fast is not None else len(text) < self.fields.get("fs_maxsymlinklen", 0):
+            return self.node(LINK | 0o777, len(text), name, text=text, flags=1 if self.variant == "4.3" else 0)
         return self.file(name, text, LINK | 0o777)
 
     def entries(self, names: list[tuple[bytes, int]]) -> bytes:
@@ -146,8 +152,23 @@ class Builder:
     def inode_place(self, ino: int) -> int:
         """The byte of the image where an inode is."""
         f, cg = self.sound, ino // self.ipg
-        start = f["fs_fpg"] * cg + f["fs_cgoffset"] * (cg & ~f["fs_cgmask"])
-        return (start + f["fs_iblkno"]) * self.fsize + ino % self.ipg * 128
+        return (self.group_start(cg) + f["fs_iblkno"]) * self.fsize + ino % self.ipg * self.layout.size
+
+    def group_start(self, cg: int) -> int:
+        """The fragment that a group's metadata are counted from."""
+        f = self.sound
+        return int(f["fs_fpg"] * cg + f.get("fs_cgoffset", 0) * (cg & ~f.get("fs_cgmask", -1)))
+
+    def write_copies(self) -> None:
+        """A copy of the superblock in each group, as newfs makes them, and just the head of a struct cg."""
+        layout = record(cylinder_group(self.order, self.variant))
+        for cg in range(self.sound["fs_ncg"]):
+            at = (self.group_start(cg) + self.sound["fs_sblkno"]) * self.fsize
+            self.image[at : at + 1380] = record(superblock(self.order, self.variant)).pack(self.sound)
+            at = (self.group_start(cg) + self.sound["fs_cblkno"]) * self.fsize
+            self.image[at : at + layout.size] = layout.pack(
+                {"cg_magic": CG_MAGIC, "cg_cgx": cg} | ({"cg_iused": b""} if self.variant == "4.3" else {})
+            )
 
     def build(self, root_data: bytes | None = None) -> bytearray:
         """The image; `root_data` in place of the root directory's own."""
@@ -156,19 +177,22 @@ class Builder:
         for block in range(-(-len(data) // self.bsize)):
             self.set_pointer(2, block, self.allocate(data[block * self.bsize : (block + 1) * self.bsize]))
         assert self.next_fragment * self.fsize <= len(self.image), "the test's image is too small"
-        layout = record(dinode(self.order))
+        layout = self.layout
+        text_at = layout.offset_of("di_db")
         for ino, node in self.nodes.items():
             values = {
                 "di_mode": node["mode"], "di_nlink": node.get("nlink", 1), "di_size": node["size"], "di_mtime": 1234,
                 "di_db": tuple(node["pointers"][:12]), "di_ib": tuple(node["pointers"][12:]),
                 "di_flags": node.get("flags", 0),
-                "di_ouid" if self.variant == "4.3" else "di_uid": node.get("uid", 7),
+                "di_ouid" if self.variant == "4.3" else "di_uid": node.get("uid", 7), **node.get("more", {}),
             }  # fmt: skip
             raw = bytearray(layout.pack(values))
             text = node.get("text", b"")
-            raw[40 : 40 + len(text)] = text
-            self.image[self.inode_place(ino) : self.inode_place(ino) + 128] = raw
-        self.image[8192 : 8192 + 1380] = record(superblock(self.order, self.variant)).pack(self.fields)
+            raw[text_at : text_at + len(text)] = text
+            self.image[self.inode_place(ino) : self.inode_place(ino) + layout.size] = raw
+        self.image[self.location : self.location + 1380] = record(superblock(self.order, self.variant)).pack(
+            self.fields
+        )
         return self.image
 
     def device(self) -> MemoryDevice:

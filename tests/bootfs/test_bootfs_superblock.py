@@ -77,8 +77,12 @@ def test_a_device_too_small_for_a_superblock_holds_no_file_system(size: int) -> 
 
 def test_format_and_byte_order_are_told_apart(builder: Builder) -> None:
     fs = find_superblock(builder.device())
-    assert (fs.byte_order, fs.tables, fs.entries) == (builder.order, builder.variant, builder.variant)
-    assert fs.format == ("ufs1" if builder.variant == "4.4" else "4.3bsd")
+    assert (fs.byte_order, fs.tables, fs.entries) == (
+        builder.order,
+        builder.variant,
+        "4.3" if builder.variant == "4.3" else "4.4",
+    )
+    assert fs.format == {"4.3": "4.3bsd", "4.4": "ufs1", "ufs2": "ufs2"}[builder.variant]
     assert fs.fs_fsmnt == b"/test"
 
 
