@@ -10,6 +10,7 @@ import pytest
 
 from bootfs.blocklist import Hole
 from bootfs.device import MemoryDevice
+from bootfs.disk import open_file_system
 from bootfs.filesystem import FileSystem
 from bootfs.inode import Inode
 from bootfs.lookup import as_bytes
@@ -84,6 +85,15 @@ def test_the_runs_of_a_file_cover_it_once_and_without_gaps(name: str) -> None:
             assert run.file_offset == at, path
             at += run.length
         assert at == size, path
+
+
+@pytest.mark.parametrize("name", [name for name in CORPUS if CORPUS[name].label])
+def test_the_partition_is_found_by_name_and_without_one(name: str) -> None:
+    disk = CORPUS[name].make()
+    device = MemoryDevice(disk.data)
+    for fs in (open_file_system(device), open_file_system(device, disk.partition)):
+        assert fs.offset == disk.offset
+        assert set(fs.info().items()) >= {("format", CORPUS[name].shape.format), ("offset", disk.offset)}
 
 
 def test_the_corpus_is_large_and_makes_the_same_bytes_every_time() -> None:

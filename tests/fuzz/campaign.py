@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bootfs.device import MemoryDevice
+from bootfs.disk import find_file_systems, open_file_system
 from bootfs.errors import FileSystemError, FsCode
 from bootfs.filesystem import FileSystem
 from bootfs.inode import Inode
@@ -115,8 +116,14 @@ def run(names: Sequence[str], count: int, seed: int, progress: Callable[[int], A
 def exercise(data: bytearray, offset: int = 0, partition: str = "") -> bool:
     """Open, info, walk, read, block list, manifest. Whatever is not a proper FileSystemError comes out."""
     device = MemoryDevice(data, writable=False)
+    for partition_name in {None, partition} - {""}:
+        found_by_table = _ask(lambda name=partition_name: open_file_system(device, name))  # type: ignore[misc]
+        _ask(lambda found=found_by_table: found and found.info())  # type: ignore[misc]
+    _ask(lambda: list(find_file_systems(device)))
     fs = _ask(lambda: FileSystem.open(device, offset))
     if fs is None:
+        fs = _ask(lambda: open_file_system(device, offset=offset))
+    if not isinstance(fs, FileSystem):
         return False
     _ask(fs.info)
     found: dict[int, Inode] = {}

@@ -73,7 +73,7 @@ def bases() -> dict[str, Base]:
             image = bytes(make_image(shape, fuzz_tree(shape)).data)
             found[f"{format_name}-{order}"] = _base(f"{format_name}-{order}", image, order)
     for label, wrap in LABELS.items():
-        order = "big" if label == "sun" else "little"
+        order = "big" if label in ("sun", "next_label") else "little"
         plain = found["ufs1-" + order]
         data, partition, offset = wrap(plain.data, order)
         found[label] = _labelled(label, plain, bytes(data), partition, offset)
