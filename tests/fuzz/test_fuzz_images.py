@@ -16,6 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # for fixtures.disks and tests.fuzz, which are not installed
 
+from tests.fuzz.atheris_bootfs import one_input  # noqa: E402
 from tests.fuzz.campaign import Failure, attempt  # noqa: E402
 from tests.fuzz.mutate import Mutant, bases, mutate  # noqa: E402
 
@@ -82,3 +83,10 @@ def test_a_failure_would_be_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     _, failure = attempt(mutate(bases()["4.3bsd-little"], 1, 1))
     assert isinstance(failure, Failure)
     assert failure.fault.startswith("KeyError")
+
+
+def test_the_coverage_guided_driver_edits_a_sound_disk() -> None:
+    """Without atheris: its inputs are bytes, and every one stands for a disk."""
+    one_input(b"")
+    for first in range(len(bases())):
+        one_input(bytes([first]) + bytes(range(200)))
