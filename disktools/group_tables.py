@@ -63,7 +63,7 @@ class Rotation:
         if fs.tables == "4.4":
             skew = (fields["fs_interleave"], fields["fs_trackskew"], fields["fs_npsect"])
             one = cls(one.nspf, one.spc, one.nsect, fields["fs_cpg"], fields["fs_nrpos"], *skew)
-        least = min(one.nspf, one.spc, one.nsect, one.cylinders, one.positions, one.interleave)
+        least = min(one.nspf, one.spc, one.nsect, one.cylinders, one.positions)
         if least < 1 or (fs.fs_fpg * one.nspf - 1) // one.spc >= one.cylinders or one.npsect < 0:
             if fs.tables == "4.4":
                 return NO_ROTATION

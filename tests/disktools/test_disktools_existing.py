@@ -17,6 +17,7 @@ from bootfs.filesystem import FileSystem
 from bootfs.geometry import cgtod, dtog, dtogd, fsbtobyte, ino_to_fsba
 from bootfs.superblock import Format, find_superblock
 from disktools.allocator import Allocator
+from disktools.check_file_system import Checked, check_file_system
 from disktools.errors import NoRoom, Refusal
 from disktools.geometry_plan import DiskGeometry
 from disktools.group_tables import Rotation, read_group
@@ -284,6 +285,12 @@ SMALL_GROUPS = [
 ]
 
 
+def checked(data: bytearray) -> Checked:
+    found = check_file_system(MemoryDevice(data))
+    assert found is not None
+    return found
+
+
 @pytest.mark.parametrize("new", SMALL_GROUPS, ids=lambda new: str(new.format))
 @pytest.mark.parametrize(
     ("names", "path"),
@@ -299,6 +306,10 @@ def test_killed_at_any_write_the_old_tree_reads_as_before(
     for data in states:
         check_crashed(data, old)
     assert len(states) > 7
+    problems = [[str(one) for one in found.report.problems] for found in map(checked, states)]
+    assert not problems[0] + problems[-1]
+    assert any(problems)  # what is left over in the middle has a name,
+    assert not any("in use, but free" in line for one in problems for line in one)  # and is never a danger
     if new.format != "4.3bsd":
         assert [find_superblock(MemoryDevice(data)).fs_clean for data in states] == [1, *[0] * (len(states) - 2), 1]
     check_whole(MemoryDevice(states[-1]))

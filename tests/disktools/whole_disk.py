@@ -33,6 +33,7 @@ from bootfs.layout_format import record
 from bootfs.manifest import manifest
 from bootfs.superblock import Superblock
 from disktools.allocator import Allocator
+from disktools.check_file_system import check_file_system
 from disktools.newfs import NewFileSystem
 from disktools.paging_file import PagingFile, parse_path, plan_new_disk
 
@@ -119,6 +120,9 @@ def check_whole(device: BlockDevice) -> None:
         assert group.directories == here, f"directories of group {group.cgx}"
     if fs.format != "4.3bsd":
         check_of_later_formats(device, fs, inodes)
+    found = check_file_system(device)  # the ffscheck command's opinion, reached another way
+    assert found is not None
+    assert not found.report.problems
 
 
 def check_of_later_formats(device: BlockDevice, fs: Superblock, inodes: dict[int, Inode]) -> None:
