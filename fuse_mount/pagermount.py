@@ -66,25 +66,27 @@ def _kernel(path: str) -> Kernel:
     return source
 
 
-def _disk(image: str, offset: int) -> BootFileSystem:
+def _disk(image: str, partition: str | None, offset: int | None) -> BootFileSystem:
     from bootfs.device import FileDevice
+    from bootfs.disk import open_file_system
     from bootfs.errors import FileSystemError
-    from bootfs.filesystem import FileSystem
 
     try:
-        return FileSystem.open(FileDevice(image), offset)
+        return open_file_system(FileDevice(image), partition, offset)
     except FileSystemError as broken:
         raise Refusal(str(broken) if broken.place == image else f"{image}: {broken}") from broken
 
 
-def _operations(socket: str, kernel: str | None, disk: str | None, offset: int) -> ViewOperations:
+def _operations(
+    socket: str, kernel: str | None, disk: str | None, partition: str | None, offset: int | None
+) -> ViewOperations:
     """Everything that is shown, each asked once whether it is there."""
     from fuse_mount.operations import ViewOperations
     from fuse_mount.pager_view import paging_space
     from fuse_mount.view import view
 
     pager = _pager(socket)
-    root = view(pager, _kernel(kernel) if kernel else None, _disk(disk, offset) if disk else None)
+    root = view(pager, _kernel(kernel) if kernel else None, _disk(disk, partition, offset) if disk else None)
     # The view is as old as the pager's socket: what it shows began then.
     return ViewOperations(root, os.stat(socket).st_mtime_ns, lambda: paging_space(pager))
 
@@ -135,7 +137,8 @@ def _absolute(path: str | None) -> str | None:
 @click.option("--socket", metavar="PATH", help="The socket of the running pagerd.")
 @click.option("--kernel", metavar="PATH", help="The socket of a running kernel: adds /kernel.")
 @click.option("--disk", metavar="IMAGE", help="An image or a disk with a BSD file system: adds /disk, read-only.")
-@click.option("--offset", type=click.IntRange(0), default=0, metavar="BYTES", help="Where it begins in IMAGE.")
+@click.option("--partition", metavar="NAME", help="The partition of IMAGE to show: a, s1a, 1.")
+@click.option("--offset", type=click.IntRange(0), metavar="BYTES", help="Where it begins in IMAGE.")
 @click.option("-f", "--foreground", is_flag=True, help="Serve in this process; Ctrl-C unmounts.")
 @click.option("-o", "given", multiple=True, metavar="OPT[,OPT]", help="Options for FUSE, as allow_other.")
 @click.option("--ready-fd", type=click.IntRange(0), metavar="N", help='Write "ready" to descriptor N once usable.')
@@ -146,7 +149,8 @@ def main(
     socket: str | None,
     kernel: str | None,
     disk: str | None,
-    offset: int,
+    partition: str | None,
+    offset: int | None,
     foreground: bool,
     given: tuple[str, ...],
     ready_fd: int | None,
@@ -165,7 +169,7 @@ def main(
         if socket is None:
             raise click.UsageError("say which pager to show: --socket PATH")
         absolute = os.path.abspath(socket), _absolute(kernel), _absolute(disk)
-        prepare = _server(where, replace_stale, mount_options(given), lambda: _operations(*absolute, offset))
+        prepare = _server(where, replace_stale, mount_options(given), lambda: _operations(*absolute, partition, offset))
         serving.launch(prepare, _describe, foreground, ready_fd)
     except (serving.Failed, mountpoint.MountPointError, OSError, ValueError) as cause:
         raise Refusal(_describe(cause)) from cause

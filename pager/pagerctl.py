@@ -139,9 +139,10 @@ def stats(connect: Connect, as_json: bool) -> None:
 
 @main.command(epilog="Example: mkpagingfile more.img && pagerctl --socket /tmp/pager.sock add more.img")
 @click.argument("argument", metavar="IMAGE[:PATH]")
-@click.option("--offset", default=0, metavar="BYTES", help="Where the file system begins in IMAGE.")
+@click.option("--partition", metavar="NAME", help="The partition of IMAGE to look in: a, s1a, 1.")
+@click.option("--offset", type=click.IntRange(0), metavar="BYTES", help="Where the file system begins in IMAGE.")
 @click.pass_obj
-def add(connect: Connect, argument: str, offset: int) -> None:
+def add(connect: Connect, argument: str, partition: str | None, offset: int | None) -> None:
     """Page on the paging file of IMAGE too.
 
     The file is looked up here; the pager is given a device and its blocks.
@@ -150,7 +151,7 @@ def add(connect: Connect, argument: str, offset: int) -> None:
     client = connect()
     try:
         with FileDevice(image) as device:
-            blocks = find_paging_file(device, image, path, offset)
+            blocks = find_paging_file(device, image, path, partition, offset)
         client.add_storage(f"{image}:{path}", image, blocks)
     except (FileSystemError, StorageError, StorageRefused) as error:
         raise click.ClickException(str(error)) from None

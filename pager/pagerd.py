@@ -40,7 +40,8 @@ STACK_BYTES = 512 * 1024  # of each server thread: it is wired, so what it does 
 @click.option("--socket", "socket_path", required=True, metavar="PATH", help="Where to serve; mode 0600.")
 @click.option("--page-size", default=4096, show_default=True, metavar="BYTES", help="A power of two, 512 to 65536.")
 @click.option("--threads", default=3, show_default=True, metavar="N", help="Threads for temporary objects.")
-@click.option("--offset", default=0, metavar="BYTES", help="Where the file system begins in the images.")
+@click.option("--partition", metavar="NAME", help="The partition of the images to look in: a, s1a, 1.")
+@click.option("--offset", type=click.IntRange(0), metavar="BYTES", help="Where the file system begins in the images.")
 @click.option("--wire/--no-wire", default=True, show_default=True, help="Lock the pager into memory (paper, 5.4).")
 @click.option("--ready-fd", type=int, metavar="N", help="Write a line to this descriptor when ready, and close it.")
 @click.version_option(package_name="mach-default-pager")
@@ -49,7 +50,8 @@ def main(
     socket_path: str,
     page_size: int,
     threads: int,
-    offset: int,
+    partition: str | None,
+    offset: int | None,
     wire: bool,
     ready_fd: int | None,
 ) -> None:
@@ -74,7 +76,7 @@ def main(
         for argument in images:
             image, path = paging_file_name(argument)
             device = disks.open(image)
-            pager.store.add(f"{image}:{path}", device, find_paging_file(device, image, path, offset))
+            pager.store.add(f"{image}:{path}", device, find_paging_file(device, image, path, partition, offset))
     except (StorageError, BackingStoreError) as error:
         raise click.ClickException(str(error)) from None
     network = Network(ipc, log)

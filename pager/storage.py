@@ -2,7 +2,7 @@
 
 Interface:
     paging_file_name(argument) -> (image, path)     of IMAGE or IMAGE:/path
-    find_paging_file(device, image, path, offset) -> BlockList     StorageError, with what to do
+    find_paging_file(device, image, path, partition, offset) -> BlockList     StorageError, with what to do
     Disks()    .open(image) -> FileDevice, .release(device), .sync()
 
 Both those who start the pager and those who bring it more space look the file up (paper §5.2, §8); what the pager is
@@ -38,13 +38,15 @@ def paging_file_name(argument: str) -> tuple[str, str]:
     return image, path or PAGING_FILE
 
 
-def find_paging_file(device: BlockDevice, image: str, path: str, offset: int = 0) -> BlockList:
-    """The blocks of `path` on the disk, whatever its file system."""
+def find_paging_file(
+    device: BlockDevice, image: str, path: str, partition: str | None = None, offset: int | None = None
+) -> BlockList:
+    """The blocks of `path` on the disk, whatever its file system: in a partition, at an offset, or the only one."""
+    from bootfs.disk import open_file_system  # brings construct: only once a disk is to be opened
     from bootfs.lookup import resolve
-    from bootfs.probe import open_any  # brings construct: only once a disk is to be opened
 
     try:
-        file_system = open_any(device, offset)
+        file_system = open_file_system(device, partition, offset)
         inode = resolve(file_system, path)
         if inode.kind != "file":
             raise StorageError(f"{image}: {path} is not a regular file; name another as {image}:/path")

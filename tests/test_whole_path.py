@@ -217,6 +217,20 @@ def test_several_disks_make_several_partitions(disk: Path, new_disk: Path, path:
         assert [partition["total"] for partition in partitions] == [6144, 6144]
 
 
+def test_a_file_system_inside_a_larger_disk_serves_pages(new_disk: Path, path: Path, tmp_path: Path) -> None:
+    """By offset; what lies around the file system is left alone."""
+    image = tmp_path / "large.img"
+    around = random.Random(1).randbytes(1 << 20)
+    image.write_bytes(around + new_disk.read_bytes() + around)
+    offset = str(len(around))
+    with pagerd(image, path, "--offset", offset):
+        run("machsim", "run", "--socket", path, "--memory", "1M", "--virtual", "4M")
+    content = image.read_bytes()
+    assert content.startswith(around)
+    assert content.endswith(around)
+    refused("pagerd", image, "--socket", path, words="large.img")
+
+
 def test_the_same_paging_file_is_not_taken_twice(disk: Path, path: Path, tmp_path: Path) -> None:
     link = tmp_path / "link.img"
     link.symlink_to(disk)
