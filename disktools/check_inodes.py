@@ -28,6 +28,7 @@ from disktools.check_report import Step
 
 Claim = tuple[int, int, int]
 PIECE = 1 << 20
+ZEROS = bytes(PIECE)
 
 KINDS = {
     stat.S_IFREG: "file",
@@ -122,7 +123,7 @@ class _Scan:
             if piece is None:
                 self.found.unread.add(cg)
                 continue
-            if piece.count(0) == len(piece):
+            if piece == ZEROS or piece == ZEROS[: len(piece)]:  # most of a large new disk
                 continue
             for at in range(0, len(piece), fs.fs_bsize):
                 block = piece[at : at + fs.fs_bsize]

@@ -90,12 +90,12 @@ def _check(
 ) -> tuple[int, Checked | None, Fitness | None]:
     """Checks the file system, and then its paging file if `path` names one. The first is where it begins, in bytes."""
     # Here, so that --help need not wait for what reads disks.
-    from bootfs.device import FileDevice
     from disktools.check_file_system import check_file_system
     from disktools.check_paging import check_paging
     from disktools.check_place import choose
+    from disktools.check_sparse import SparseFileDevice
 
-    with FileDevice(image) as whole:
+    with SparseFileDevice(image) as whole:
         device, place = choose(whole, partition, offset)
         with _progress() as step:
             checked = check_file_system(device, step)

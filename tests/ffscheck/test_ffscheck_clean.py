@@ -10,7 +10,9 @@ import pytest
 from sound_disks import DISKS, MIB, freebsd, grow_tree, pristine
 
 from bootfs.device import FileDevice, MemoryDevice
+from bootfs.errors import FileSystemError
 from disktools.check_file_system import check_file_system
+from disktools.check_sparse import SparseFileDevice
 from disktools.geometry_plan import DiskGeometry
 from disktools.newfs import NewFileSystem
 from fixtures.disks import RECIPES, add_paging_file, make_disk
@@ -89,3 +91,18 @@ def test_the_checker_writes_nothing(tmp_path: Path) -> None:
     data = bytearray(pristine("4.3bsd-little"))
     check_file_system(MemoryDevice(data, writable=False))
     assert data == pristine("4.3bsd-little")
+
+
+def test_holes_of_the_image_read_as_zeros(tmp_path: Path) -> None:
+    """Large ones are not even read; all else is as on any device."""
+    image = tmp_path / "sparse"
+    with image.open("wb") as file:
+        file.truncate(4 * MIB)
+        file.seek(MIB)
+        file.write(b"data" * 4096)
+    whole = image.read_bytes()
+    with SparseFileDevice(image) as device:
+        for offset in (0, MIB - 4096, MIB + 8192, 2 * MIB):
+            assert device.read(offset, MIB) == whole[offset : offset + MIB]
+        with pytest.raises(FileSystemError):
+            device.read(3 * MIB + 1, MIB)
