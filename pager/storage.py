@@ -54,7 +54,7 @@ def find_paging_file(
     except FileSystemError as error:
         if error.code == FsCode.FS_NO_ENTRY:
             raise StorageError(f"{image} has no {path}; make one with: mkpagingfile {image}") from None
-        raise StorageError(str(error)) from None
+        raise StorageError(str(error) if error.place == image else f"{image}: {error}") from None
 
 
 class Disks:
