@@ -64,6 +64,7 @@ def read_group(disk: Disk, cg: int) -> Group | None:
     if not report.expect(where, "cg_magic", fields["cg_magic"], CG_MAGIC):
         return None
     _check_numbers(disk, cg, fields)
+    data = data[: fs.fs_cgsize]
     group = _static_maps(disk, cg, fields, data, layout.size) if fs.tables == "4.3" else _maps(disk, cg, fields, data)
     if group is None:
         report.add(where, "its maps do not fit in fs_cgsize")
@@ -94,7 +95,7 @@ def _static_maps(disk: Disk, cg: int, fields: dict[str, Any], data: bytes, size:
     """The tables of 4.3: cg_free follows the structure."""
     fs = disk.fs
     end = size + -(-fs.fs_fpg // 8)
-    if end > fs.fs_bsize or fs.fs_ipg > 8 * len(fields["cg_iused"]):
+    if end > len(data) or fs.fs_ipg > 8 * len(fields["cg_iused"]):
         return None
     return Group(cg, fields, fields["cg_iused"], data[size:end], fields["cg_btot"], fields["cg_b"], raw=data)
 

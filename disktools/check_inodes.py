@@ -147,6 +147,8 @@ class _Scan:
         if self.fs.tables == "4.3" and size >> 32:
             self.report.inode(ino, f"the high word of its size is {size >> 32}, should be 0")
             size &= 0xFFFFFFFF
+        if self.fs.tables == "4.3" and size >> 31:
+            self.report.inode(ino, f"size {size} is negative in the 32 bits that the kernel has for it")
         extra = self.extended(ino, values) if self.fs.tables == "ufs2" else 0
         if kind in (stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK, stat.S_IFIFO):
             fragments = self.special(ino, kind, values)

@@ -78,6 +78,8 @@ def _check_values(disk: Disk) -> None:
         report.add("superblock", f"fs_optim is {fields['fs_optim']}, should be 0 (time) or 1 (space)")
     if not 0 <= fs.fs_dsize <= fs.fs_size:
         report.add("superblock", f"fs_dsize is {fs.fs_dsize}, should be less than fs_size")
+    if fs.fs_sbsize < SUPERBLOCK_BYTES - 4:
+        report.add("superblock", f"fs_sbsize is {fs.fs_sbsize}, less than struct fs has")
     if cgdmin(fs, fs.fs_ncg - 1) > fs.fs_size:
         report.add("superblock", f"fs_size {fs.fs_size} ends within the tables of the last cylinder group")
     # Later BSDs invent a disk of one sector a track; only in 4.3 was the product always meant.
