@@ -11,6 +11,7 @@ d_reclen of zero (bootstrap/file_io.c:451); ours refuses each such chunk.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from bootfs.errors import FileSystemError, FsCode
@@ -32,26 +33,38 @@ def entries(data: bytes, fs: Superblock, place: str) -> list[Entry]:
     unpack, head = header.struct.unpack_from, header.size
     found: list[Entry] = []
     new, keep = tuple.__new__, found.append
-    slashes = b"/" in data
     for chunk in range(0, len(data), DIRBLKSIZ):
-        end = chunk + DIRBLKSIZ
-        at = chunk
+        at, end = chunk, chunk + DIRBLKSIZ
+        last = end - head
         while at < end:
-            fields = unpack(data, at) if at + head <= end else (0, 0, 0)
+            fields = unpack(data, at) if at <= last else (0, 0, 0)
             ino, reclen, namlen = fields[0], fields[1], fields[-1]  # d_namlen is the last field of both variants
-            start = at + head
-            name = data[start : start + namlen]
-            room = reclen - head
-            if room < 0 or at + reclen > end or reclen & 3 or (ino and not 0 < namlen <= room):
-                fault = _fault(ino, reclen, namlen, end - at)
-                raise FileSystemError(FsCode.FS_INVALID_FS, f"broken entry at byte {at}: {fault}", place)
+            if reclen & 3 or reclen > end - at or reclen < head or (ino and not 0 < namlen <= reclen - head):
+                raise _broken(at, _fault(ino, reclen, namlen, end - at), place)
             if ino:
-                if namlen > MAXNAMLEN or b"\0" in name or (slashes and b"/" in name):
-                    fault = _fault(ino, reclen, namlen, end - at) or "a name with '/' or NUL in it"
-                    raise FileSystemError(FsCode.FS_INVALID_FS, f"broken entry at byte {at}: {fault}", place)
-                keep(new(Entry, (name, ino)))
+                keep(new(Entry, (data[at + head : at + head + namlen], ino)))
             at += reclen
+    names = b"/".join([entry[0] for entry in found])
+    if b"\0" in names or names.count(b"/") >= max(len(found), 1) or len(max(names.split(b"/"), key=len)) > MAXNAMLEN:
+        _refuse_names(data, header.struct.unpack_from, place)
     return found
+
+
+def _broken(at: int, fault: str | None, place: str) -> FileSystemError:
+    return FileSystemError(FsCode.FS_INVALID_FS, f"broken entry at byte {at}: {fault}", place)
+
+
+def _refuse_names(data: bytes, unpack: Callable[..., tuple[int, ...]], place: str) -> None:
+    """Find the entry whose name no name can be; the lengths of all are right. FileSystemError."""
+    at = 0
+    while at < len(data):
+        ino, reclen, *_, namlen = unpack(data, at)
+        name = data[at + 8 : at + 8 + namlen]
+        if ino and namlen > MAXNAMLEN:
+            raise _broken(at, f"d_namlen {namlen}", place)
+        if ino and (b"/" in name or b"\0" in name):
+            raise _broken(at, "a name with '/' or NUL in it", place)
+        at += reclen
 
 
 def _fault(ino: int, reclen: int, namlen: int, room: int) -> str | None:

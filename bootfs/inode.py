@@ -21,7 +21,7 @@ from bootfs import geometry
 from bootfs.device import BlockDevice
 from bootfs.errors import FileSystemError, FsCode
 from bootfs.layout import IC_FASTLINK, NDADDR, NIADDR, NXADDR, ROOTINO, ByteOrder, Variant, dinode
-from bootfs.layout_format import Record, record
+from bootfs.layout_format import record
 from bootfs.superblock import Superblock
 
 Kind = Literal["file", "dir", "link", "other"]
@@ -82,23 +82,20 @@ class Inode(NamedTuple):
 
 def read_inode(device: BlockDevice, fs: Superblock, ino: int) -> Inode:
     """Inode number `ino` of the file system at byte 0 of `device`; ROOTINO is the least that a name may refer to."""
-    raw = device.read(_place(fs, ino), fs.inode_bytes)
-    return _decoder(fs)(fs, ino, raw, 0)
+    return _decode(fs, [ino], device.read(_place(fs, ino), fs.inode_bytes), ino)[0]
 
 
 def read_inodes(device: BlockDevice, fs: Superblock, inos: Sequence[int]) -> list[Inode]:
     """The inodes of these numbers, in the order given. FileSystemError as read_inode's."""
     if not inos:
         return []
-    decode, size = _decoder(fs), fs.inode_bytes
     first, last = min(inos), max(inos)
     if last - first < MAX_SPAN and last // fs.fs_ipg == first // fs.fs_ipg:  # as in most directories
-        raw = _span(device, fs, first, last)
-        return [decode(fs, ino, raw, (ino - first) * size) for ino in inos]
+        return _decode(fs, inos, _span(device, fs, first, last), first)
     found: dict[int, Inode] = {}
     for span in _spans(fs, sorted(set(inos))):
         raw = _span(device, fs, span[0], span[-1])
-        found |= {ino: decode(fs, ino, raw, (ino - span[0]) * size) for ino in span}
+        found |= zip(span, _decode(fs, span, raw, span[0]), strict=True)
     return [found[ino] for ino in inos]
 
 
@@ -134,44 +131,36 @@ def _place(fs: Superblock, ino: int) -> int:
     return geometry.fsbtobyte(fs, fragment) + geometry.ino_to_fsbo(fs, ino) * fs.inode_bytes
 
 
-Decoder = Callable[[Superblock, int, bytes, int], Inode]
-
-
-def _decoder(fs: Superblock) -> Decoder:
-    return _make_decoder(fs.byte_order, fs.tables, fs.format != "4.3bsd")
+def _decode(fs: Superblock, inos: Sequence[int], raw: bytes, first: int) -> list[Inode]:
+    """The inodes `inos`, of which `raw` has all from number `first`, checked."""
+    unpack, pick = _picker(fs.byte_order, fs.tables, fs.format != "4.3bsd")
+    size, new = fs.inode_bytes, tuple.__new__
+    found: list[Inode] = [new(Inode, pick((ino, None, 0, (), *unpack(raw, (ino - first) * size)))) for ino in inos]
+    limit = min(fs.maxfilesize, 0xFFFFFFFF) if fs.tables == "4.3" else fs.maxfilesize
+    for at, inode in enumerate(found):
+        if inode[5] > limit or inode[1] & 0o170000 == stat.S_IFLNK:
+            found[at] = _with_text(fs, inode._replace(size=_size(fs, inode.ino, inode.size)), raw, first)
+    return found
 
 
 @cache
-def _make_decoder(order: ByteOrder, tables: Variant, wide_ids: bool) -> Decoder:
-    """The function that makes an Inode of the bytes of one: where each value stands is looked up once."""
+def _picker(order: ByteOrder, tables: Variant, wide_ids: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """What unpacks a dinode, and what picks the fields of Inode out of (ino, None, 0, (), *its values), both in C."""
     layout = record(dinode(order, tables))
-    at_db = layout.index_of("di_db")
+    none, zero, nothing, before = 1, 2, 3, 4
+
+    def at(name: str) -> int:
+        return before + layout.index_of(name)
+
     ids = ("di_uid", "di_gid") if wide_ids else ("di_ouid", "di_ogid")
     times = ("di_atime", "di_mtime", "di_ctime")
     names = ("di_mode", "di_nlink", *ids, "di_size", *times, "di_flags", "di_blocks", "di_gen")
-    first = itemgetter(*map(layout.index_of, names), slice(at_db, at_db + NDADDR + NIADDR))
-    last = _last_facts(layout, tables)
-    unpack, new, narrow = layout.struct.unpack_from, tuple.__new__, tables == "4.3"
-
-    def decode(fs: Superblock, ino: int, raw: bytes, at: int) -> Inode:
-        values = unpack(raw, at)
-        facts = first(values)
-        if facts[4] > fs.maxfilesize or (narrow and facts[4] >> 32):
-            facts = (*facts[:4], _size(fs, ino, facts[4]), *facts[5:])
-        text = _text(fs, ino, facts[8], facts[4], raw, at) if facts[0] & 0o170000 == stat.S_IFLNK else None
-        return new(Inode, (ino, *facts, text, *last(values)))
-
-    return decode
-
-
-def _last_facts(layout: Record, tables: Variant) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
-    """From atimensec to the end of Inode."""
-    atime, mtime = layout.index_of("di_atimensec"), layout.index_of("di_mtimensec")
-    if tables != "ufs2":
-        return lambda values: (values[atime], values[mtime], None, 0, ())
-    at_extb = layout.index_of("di_extb")
-    birth, size = layout.index_of("di_birthtime"), layout.index_of("di_extsize")
-    return itemgetter(atime, mtime, birth, size, slice(at_extb, at_extb + NXADDR))
+    pointers = slice(at("di_db"), at("di_db") + NDADDR + NIADDR)
+    extra: tuple[Any, ...] = (none, zero, nothing)
+    if tables == "ufs2":
+        extra = (at("di_birthtime"), at("di_extsize"), slice(at("di_extb"), at("di_extb") + NXADDR))
+    picked: list[Any] = [0, *map(at, names), pointers, none, at("di_atimensec"), at("di_mtimensec"), *extra]
+    return layout.struct.unpack_from, itemgetter(*picked)
 
 
 def _size(fs: Superblock, ino: int, size: int) -> int:
@@ -186,15 +175,17 @@ def _size(fs: Superblock, ino: int, size: int) -> int:
     return size
 
 
-def _text(fs: Superblock, ino: int, flags: int, size: int, raw: bytes, at: int) -> bytes | None:
-    """The text of a link, if its format keeps it in the inode: 4.4 and ufs2 by size, the older ones by a flag.
+def _with_text(fs: Superblock, inode: Inode, raw: bytes, first: int) -> Inode:
+    """A link with its text, if its format keeps it in the inode: 4.4 and ufs2 by size, the older ones by a flag.
 
     In 4.3BSD of June 1986 no link is kept so. The flag came after it and is also SunOS's; in 4.4 the same bit of
     di_flags means "do not dump" (Mach: disk_inode.h; Mach4: ffs_file_io.c).
     """
-    if not (flags & IC_FASTLINK if fs.format == "4.3bsd" else size < fs.fs_maxsymlinklen):
-        return None
-    if size > fs.pointer_bytes * (NDADDR + NIADDR):
-        raise FileSystemError(FsCode.FS_INVALID_FS, f"a link of {size} bytes does not fit in it", f"inode {ino}")
-    begin = at + record(dinode(fs.byte_order, fs.tables)).offset_of("di_db")
-    return raw[begin : begin + size]
+    inside = inode.flags & IC_FASTLINK if fs.format == "4.3bsd" else inode.size < fs.fs_maxsymlinklen
+    if inode.kind != "link" or not inside:
+        return inode
+    if inode.size > fs.pointer_bytes * (NDADDR + NIADDR):
+        raise FileSystemError(FsCode.FS_INVALID_FS, f"a link of {inode.size} bytes does not fit in it", str(inode))
+    layout = record(dinode(fs.byte_order, fs.tables))
+    begin = (inode.ino - first) * layout.size + layout.offset_of("di_db")
+    return inode._replace(text=raw[begin : begin + inode.size])

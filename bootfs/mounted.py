@@ -18,9 +18,9 @@ Not here: path rules (lookup), any format, what a pager does with a block list.
 from __future__ import annotations
 
 import dataclasses
-import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from bootfs import lookup
@@ -147,7 +147,7 @@ class MountedFileSystem(ABC):
         while below:
             for found in below[-1]:
                 yield found
-                if found[1].mode & 0o170000 == stat.S_IFDIR:
+                if found[1][1] & 0o170000 == 0o040000:  # its mode; .kind takes five times as long
                     below.append(self._below(*found, seen, entered))
                     break
             else:
@@ -156,16 +156,19 @@ class MountedFileSystem(ABC):
     def _below(self, path: bytes, inode: Inode, seen: set[int], entered: set[int]) -> Iterator[tuple[bytes, Inode]]:
         """The paths of the names in one directory, with few inodes read ahead of their use."""
         if inode.kind != "dir" or inode.ino in entered:
-            return
+            return iter(())
         entered.add(inode.ino)
         if len(path) > MAX_PATH:
             raise FileSystemError(FsCode.FS_NAME_TOO_LONG, f"a path of {len(path)} bytes", str(inode))
         names = [entry for entry in self._entries(inode, seen) if entry[0] not in (b".", b"..")]
         names.sort()
-        prefix = b"/" if path == b"/" else path + b"/"
+        return chain.from_iterable(self._batches(b"/" if path == b"/" else path + b"/", names))
+
+    def _batches(self, prefix: bytes, names: list[Entry]) -> Iterator[Iterable[tuple[bytes, Inode]]]:
         for at in range(0, len(names), BATCH):
             batch = names[at : at + BATCH]
-            yield from zip([prefix + name for name, _ in batch], self.inodes([ino for _, ino in batch]), strict=True)
+            inodes = self.inodes([ino for _, ino in batch])
+            yield zip([prefix + name for name, _ in batch], inodes, strict=True)
 
     def readlink(self, link: Inode) -> bytes:
         if link.kind != "link":

@@ -5,7 +5,7 @@ import sys
 
 import construct
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bootfs import layout
@@ -37,6 +37,7 @@ def flat(container: construct.Container, prefix: str = "") -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", ALL)
+@settings(deadline=None)
 @given(data=st.data())
 def test_the_derived_format_reads_and_writes_as_the_construct_does(name: str, data: st.DataObject) -> None:
     definition = ALL[name]
