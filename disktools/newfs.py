@@ -1,7 +1,7 @@
 """A new file system on a device: the superblock and its copies, empty groups, root and lost+found, and a tree.
 
 Interface:
-    NewFileSystem                   what is wanted, in the terms of geometry_plan
+    NewFileSystem                   what is wanted, in the terms of geometry_plan and geometry_ufs
     plan_file_system(new, root, time, zeroed) -> PlannedFileSystem    NoRoom, Refusal; nothing is written yet
     PlannedFileSystem.write(device, time, progress)
     empty_root(block_size, time) -> Node      the least tree: / and /lost+found
