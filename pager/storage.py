@@ -45,15 +45,18 @@ def find_paging_file(
     from bootfs.disk import open_file_system  # brings construct: only once a disk is to be opened
     from bootfs.lookup import resolve
 
+    advice = "make one with: mkpagingfile " + image
     try:
         file_system = open_file_system(device, partition, offset)
+        if file_system.info()["format"] == "ext2":  # mkpagingfile cannot allocate there
+            advice = "write one of full blocks there with debugfs (docs/new-file-system.md)"
         inode = resolve(file_system, path)
         if inode.kind != "file":
             raise StorageError(f"{image}: {path} is not a regular file; name another as {image}:/path")
         return file_system.block_list(inode)
     except FileSystemError as error:
         if error.code == FsCode.FS_NO_ENTRY:
-            raise StorageError(f"{image} has no {path}; make one with: mkpagingfile {image}") from None
+            raise StorageError(f"{image} has no {path}; {advice}") from None
         raise StorageError(str(error) if error.place == image else f"{image}: {error}") from None
 
 
