@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from bootfs import geometry
 from bootfs.device import BlockDevice
 from bootfs.errors import FileSystemError, FsCode
-from bootfs.inode import Inode
+from bootfs.inode import SF_SNAPSHOT, Inode
 from bootfs.layout import NDADDR, NIADDR, pointer
 from bootfs.layout_format import record
 from bootfs.superblock import Superblock
@@ -98,6 +98,9 @@ class _Walk:
     def __init__(self, device: BlockDevice, fs: Superblock, inode: Inode, first: int, end: int) -> None:
         self.device, self.fs, self.inode, self.first, self.end = device, fs, inode, first, end
         self.pointer = record(pointer(fs.byte_order, fs.tables))
+        # In a snapshot, small numbers stand for blocks that it does not keep (FreeBSD BLK_NOCOPY, BLK_SNAP).
+        is_snapshot = fs.format != "4.3bsd" and inode.flags & SF_SNAPSHOT
+        self.least = fs.fs_frag if is_snapshot else 1
         # Invariant 2: no honest map has more blocks, those of pointers included, than the disk. fs_size may claim any
         # number of them, the device cannot.
         self.budget = min(geometry.fragstoblks(fs, fs.fs_size), geometry.lblkno(fs, device.size)) + 1
@@ -121,7 +124,7 @@ class _Walk:
         first, end = max(base, self.first), min(base + span, self.end)
         if first >= end:
             return
-        if fragment == 0:
+        if fragment < self.least:
             yield Extent(first, 0, end - first)
             return
         check_data(self.fs, fragment, self.fs.fs_frag, f"{self.inode}, indirect block at block {base}")
@@ -142,6 +145,8 @@ class _Walk:
         at, end = max(base, self.first), min(base + len(pointers), self.end)
         pointers = pointers[at - base : end - base]
         base = at
+        if self.least > 1:
+            pointers = tuple(0 if one < self.least else one for one in pointers)
         while at < end:
             fragment, start = pointers[at - base], at
             step = self.fs.fs_frag if fragment else 0

@@ -80,6 +80,22 @@ def test_times_before_1970_and_after_2106_and_wide_device_numbers(order: str) ->
     assert inode.rdev == (0x1203, 0x04)
 
 
+@pytest.mark.parametrize("variant", ["4.4", "ufs2"])
+def test_a_snapshot_has_holes_where_it_keeps_no_block(variant: str) -> None:
+    builder = Builder(variant=variant)
+    ino = builder.node(FILE | 0o400, 20 * 4096, "snapshot", flags=0x00200000)
+    builder.set_pointer(ino, 4, builder.allocate(b"kept" * 1024))
+    for block, number in ((0, 1), (1, 2), (13, 1)):
+        builder.set_pointer(ino, block, number)
+    fs = builder.mount()
+    runs = list(fs.runs(fs.lookup("/snapshot")))
+    assert [(run.file_offset, run.length) for run in runs] == [(0, 4 * 4096), (4 * 4096, 4096), (5 * 4096, 15 * 4096)]
+    builder.nodes[ino]["flags"] = 0
+    fs = builder.mount()
+    with pytest.raises(FileSystemError, match="metadata"):
+        list(fs.runs(fs.lookup("/snapshot")))
+
+
 def attribute(order: str, name: bytes, contents: bytes, namespace: int = 1) -> bytes:
     begin = -(-(7 + len(name)) // 8) * 8
     padding = -len(contents) % 8
