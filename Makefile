@@ -1,13 +1,15 @@
 # make demo    the main job, shown step by step        make test    all the tests
 # make check   ruff, mypy --strict, the import law     make bench   measures, as tables
 # make simulate SEEDS=5000  more schedules of kernel, pager and disk than `make test` searches
-# make man     man pages, into build/man
+# make fuzz MUTANTS=20000    more broken disks than `make test` tries
+# make docs    the pages that are made from the code; make man: man pages, into build/man
 # make fixtures  the disks of fixtures/disks, made from their recipes into build/disks
 # Every target sets up what it needs: a .venv here, and libfuse2 by apt when we may.
-.PHONY: demo test check bench simulate man fixtures setup system clean
+.PHONY: demo test check bench bench-bootfs simulate fuzz docs man fixtures setup system clean
 SHELL := /bin/bash
 PYTHON ?= python3
 SEEDS ?= 2000
+MUTANTS ?= 20000
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -24,8 +26,15 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_import_law.py
 
-bench: setup
-	$(BIN)/python -m benchmarks
+bench bench-bootfs: setup
+	$(BIN)/python -m benchmarks bootfs
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz --count $(MUTANTS)
+
+docs: setup
+	$(BIN)/python docs/make_protocol.py
+	$(BIN)/python docs/make_formats.py
 
 simulate: setup
 	SEEDS=$(SEEDS) $(BIN)/pytest -q -n 2 tests/test_simulated_system.py
