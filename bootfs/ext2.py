@@ -119,23 +119,14 @@ class Ext2Inode(Inode):
 
 def read_inode(device: BlockDevice, fs: Ext2Superblock, ino: int) -> Inode:
     """Inode number `ino` of the file system at byte 0 of `device`: the root, or one that is not reserved."""
-    place = f"inode {ino}"
-    if ino != EXT2_ROOT_INO and not fs.s_first_ino <= ino <= fs.s_inodes_count:
-        raise FileSystemError(
-            FsCode.FS_INVALID_FS,
-            f"no such inode: they are 2, and from {fs.s_first_ino} to {fs.s_inodes_count}",
-            place,
-        )
-    group, index = divmod(ino - 1, fs.s_inodes_per_group)
-    table = read_group(device, fs, group).bg_inode_table * fs.block_size
     layout = record(inode())
-    raw = device.read(table + index * fs.s_inode_size, layout.size)
+    raw = device.read(_place(device, fs, ino), layout.size)
     values = layout.unpack(raw)
     size, sectors = values["i_size"], values["i_blocks"]
     if stat.S_ISREG(values["i_mode"]):
         size |= values["i_size_high"] << 32
     if size > fs.max_file_size:
-        raise FileSystemError(FsCode.FS_INVALID_FS, f"size {size} is beyond the triple indirect block", place)
+        raise FileSystemError(FsCode.FS_INVALID_FS, f"size {size} is beyond the triple indirect block", f"inode {ino}")
     if fs.s_feature_ro_compat & HUGE_FILE:
         sectors |= values["i_blocks_high"] << 32
         sectors *= fs.block_size // SECTOR if values["i_flags"] & HUGE_FILE_FL else 1
@@ -160,6 +151,18 @@ def read_inode(device: BlockDevice, fs: Ext2Superblock, ino: int) -> Inode:
     if found.kind != "link" or own_sectors != 0:
         return found
     return _with_text(found, raw[layout.offset_of("i_block") : layout.offset_of("i_generation")])
+
+
+def _place(device: BlockDevice, fs: Ext2Superblock, ino: int) -> int:
+    """The byte of an inode; FileSystemError where there cannot be one."""
+    if ino != EXT2_ROOT_INO and not fs.s_first_ino <= ino <= fs.s_inodes_count:
+        raise FileSystemError(
+            FsCode.FS_INVALID_FS,
+            f"no such inode: they are 2, and from {fs.s_first_ino} to {fs.s_inodes_count}",
+            f"inode {ino}",
+        )
+    group, index = divmod(ino - 1, fs.s_inodes_per_group)
+    return read_group(device, fs, group).bg_inode_table * fs.block_size + index * fs.s_inode_size
 
 
 def _with_text(link: Inode, room: bytes) -> Inode:

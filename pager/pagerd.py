@@ -72,24 +72,13 @@ def main(
     pager = DefaultPager(runtime, ipc, page_size, log)
     disks = Disks()
     pager.disks = disks
-    try:
-        for argument in images:
-            image, path = paging_file_name(argument)
-            device = disks.open(image)
-            pager.store.add(f"{image}:{path}", device, find_paging_file(device, image, path, partition, offset))
-    except (StorageError, BackingStoreError) as error:
-        raise click.ClickException(str(error)) from None
+    _add_partitions(pager, disks, images, partition, offset)
     network = Network(ipc, log)
     pager.on_bug = lambda bug: log(f"a bug, please report it: {bug!r} at {_place(bug)}")
     pager.wired_bytes = wiring.wired_bytes
     pager.carrier_totals = network.totals
     wired = wiring.wire() if wire else ["not wired"]
-    try:
-        network.listen(socket_path, pager.port)
-    except SocketInUse as error:
-        raise click.ClickException(str(error)) from None
-    except OSError as error:
-        raise click.ClickException(f"cannot serve at {socket_path}: {(error.strerror or '').lower()}") from None
+    _listen(network, socket_path, pager)
     pager.start(threads)
     _ready(pager, socket_path, wired, ready_fd)
     signal.sigwait(signals)
@@ -121,6 +110,28 @@ class Log:
         self._lines += 1
         if self._lines <= self.LINES_PER_SECOND:
             click.echo(f"pagerd: {words}", err=True)
+
+
+def _add_partitions(
+    pager: DefaultPager, disks: Disks, images: tuple[str, ...], partition: str | None, offset: int | None
+) -> None:
+    """Find the paging file of each image, and give the pager its blocks."""
+    try:
+        for argument in images:
+            image, path = paging_file_name(argument)
+            device = disks.open(image)
+            pager.store.add(f"{image}:{path}", device, find_paging_file(device, image, path, partition, offset))
+    except (StorageError, BackingStoreError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _listen(network: Network, socket_path: str, pager: DefaultPager) -> None:
+    try:
+        network.listen(socket_path, pager.port)
+    except SocketInUse as error:
+        raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(f"cannot serve at {socket_path}: {(error.strerror or '').lower()}") from None
 
 
 def _ready(pager: DefaultPager, socket_path: str, wired: list[str], ready_fd: int | None) -> None:
