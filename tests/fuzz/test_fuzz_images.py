@@ -22,7 +22,6 @@ from tests.fuzz.mutate import Mutant, bases, mutate  # noqa: E402
 
 COUNT = int(os.environ.get("FUZZ", "2000"))
 SHARES = 4
-REGRESSIONS = ROOT / "fixtures" / "fuzz_regressions.json"
 
 
 def test_the_disks_that_are_broken_are_sound_before() -> None:
@@ -55,24 +54,6 @@ def test_every_broken_disk_gives_results_or_the_one_exception(share: int) -> Non
     assert report["failures"] == [], f"replay with python -m tests.fuzz --replay {report['failures'][0]['mutant']}"
     assert report["mutants"] == COUNT // SHARES
     assert report["opened"] > report["mutants"] // 2  # else the mutants are too broken to show anything
-
-
-def _regressions() -> list[dict[str, object]]:
-    found: list[dict[str, object]] = json.loads(REGRESSIONS.read_text())
-    return found
-
-
-@pytest.mark.parametrize("recipe", _regressions(), ids=lambda recipe: str(recipe["what"]))
-def test_what_once_broke_a_reader_is_survived(recipe: dict[str, object]) -> None:
-    """Each recipe: a base, [offset, hexadecimal bytes] edits of it, and a length to cut to, or null."""
-    base = bases()[str(recipe["base"])]
-    data = bytearray(base.data)
-    for offset, digits in recipe["edits"]:  # type: ignore[attr-defined]
-        data[offset : offset + len(digits) // 2] = bytes.fromhex(digits)
-    if recipe["length"] is not None:
-        del data[int(str(recipe["length"])) :]
-    _, failure = attempt(Mutant(str(recipe["what"]), base, data, ()))
-    assert failure is None
 
 
 def test_a_failure_would_be_reported(monkeypatch: pytest.MonkeyPatch) -> None:
