@@ -11,7 +11,7 @@ Interface:
         .check()
         .processor .resident .objects .pagers .vm_fault .pageout .manager .tasks
 
-Not here: who pages for it, on which runtime, and over which carrier: a composition root decides (kernel/machsim.py).
+Not here: who pages for it, on which runtime, and over which carrier: a composition root decides (kernel/machsim/).
 """
 
 from __future__ import annotations
