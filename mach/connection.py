@@ -35,6 +35,7 @@ from functools import partial
 from mach.codec import ProtocolViolation, RightKind, WireRight, class_of, codec_of
 from mach.message import U32, Message, message
 from mach.notify import DeadName, NoSenders, SendOnce
+from mach.page_list import vm_deallocate
 from mach.ports import DeadPort, Ipc, Port, ReceiveRight, Right, SendOnceRight, SendRight, drop_rights
 from mach.threads import LockRank
 from mach.wire import Packet, send_packet
@@ -144,6 +145,7 @@ class Connection:
         if gone:
             drop_rights(message)
             raise DeadPort("the connection to the port is closed")
+        vm_deallocate(data)  # it has been copied: into the socket, or into the outbox
         return None
 
     def _tell_peer(self, message: Message, after: After) -> None:

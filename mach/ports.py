@@ -35,6 +35,7 @@ from typing import Any, Protocol
 
 from mach.message import Message, Received
 from mach.notify import DeadName, NoSenders, SendOnce
+from mach.page_list import vm_deallocate
 from mach.threads import LockRank, Runtime, Thread
 
 KObject = Callable[[Message], None]
@@ -387,6 +388,7 @@ def rights_of(message: Message) -> list[Right]:
 
 
 def drop_rights(message: Message) -> None:
-    """Destroy the rights of a message that nobody will receive (INV-3)."""
+    """Destroy what a message that nobody will receive carries: its rights (INV-3), and its page data."""
     for right in rights_of(message):
         right.drop()
+    vm_deallocate(getattr(message, "data", b""))

@@ -36,6 +36,7 @@ from mach.memory_object import (
 )
 from mach.message import Message
 from mach.notify import DeadName, NoSenders
+from mach.page_list import vm_deallocate
 from mach.ports import DeadPort, SendRight
 from pager.memory_object import MemoryObject
 from pager.page_io import Missing, Piece, give_away, read_pages, write_pages
@@ -175,6 +176,7 @@ def _store(
         obj.end_write(pages)
     for partition, slot in written.vacated:
         pager.store.partition(partition).free_slot(slot)
+    vm_deallocate(message.data)  # the frames that the pages left are free now
     message.control.drop()
     pager.wrote(obj, lost)
     return None
