@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from types import TracebackType
 
-from mach.threads.runtime import Condition, LockRank, Mutex, Thread, check_order
+from mach.threads.runtime import Condition, LockRank, Mutex, OwedBy, Thread, check_order
 
 SWITCH_SECONDS = 0.0002
 
@@ -84,7 +84,9 @@ class NativeCondition:
         self._mutex = mutex
         self._condition = threading.Condition(mutex.lock)
 
-    def wait(self, why: str | Callable[[], str], timeout: float | None = None) -> bool:
+    def wait(
+        self, why: str | Callable[[], str], timeout: float | None = None, *, owed_by: OwedBy | None = None
+    ) -> bool:
         held = self._runtime.current().held
         held.remove(self._mutex)
         try:
@@ -101,6 +103,8 @@ class NativeCondition:
 
 class NativeRuntime:
     """A Runtime on the operating system's threads and its monotonic clock."""
+
+    reports = False
 
     def __init__(self, stack_bytes: int = 0) -> None:
         """`stack_bytes` of stack for each thread forked; 0: what the system gives."""
@@ -136,7 +140,7 @@ class NativeRuntime:
         assert isinstance(mutex, NativeMutex)
         return NativeCondition(self, mutex)
 
-    def sleep(self, seconds: float, why: str = "a pause") -> None:
+    def sleep(self, seconds: float, why: str = "a pause", *, owed_by: OwedBy | None = None) -> None:
         time.sleep(seconds)
 
     def now(self) -> float:

@@ -6,6 +6,7 @@ Interface:
     Condition   wait(why), signal, broadcast; used with its mutex held
     Thread      what fork returns: name, vm_privilege, join
     LockRank    the one lock order of the whole system, outermost first
+    OwedBy      tells, when asked, which threads could end a wait
     LockOrderError, Deadlock
 
 Two implementations: `native` (real threads, real time) and `simulated` (green threads, a virtual clock, a seeded
@@ -13,7 +14,8 @@ scheduler).  The same pager and kernel run on both, so what the daemon runs is w
 
 Invariants:
     1. A thread takes mutexes in strictly rising rank (a mutex of rank None is left out: tests only).
-    2. Every wait carries words that say what is awaited; a deadlock report is made of them.
+    2. Every wait carries words that say what is awaited, and, where that is known, who owes it; a deadlock report is
+       made of them (mach/threads/waiting.py).
     3. Lock/unlock pairs are counted by mutex name (the paper counts them per page read, §7.2).
 
 Not here: what the threads do; anything of ports, pagers or kernels but their place in the lock order.
@@ -22,9 +24,11 @@ Not here: what the threads do; anything of ports, pagers or kernels but their pl
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
+
+from mach.threads.waiting import Wait
 
 
 class LockRank(enum.IntEnum):
@@ -45,7 +49,11 @@ class LockOrderError(Exception):
 
 
 class Deadlock(Exception):
-    """Nobody can run.  The text is the wait-for graph in words, one thread a line."""
+    """Nobody can run.  The text is the wait-for graph in words, one thread a line; `waits` is the graph itself."""
+
+    def __init__(self, words: str, waits: tuple[Wait, ...] = ()) -> None:
+        super().__init__(words)
+        self.waits = waits
 
 
 class Mutex(AbstractContextManager["Mutex"], Protocol):
@@ -61,10 +69,13 @@ class Mutex(AbstractContextManager["Mutex"], Protocol):
 class Condition(Protocol):
     """A condition variable of one mutex, which the caller of each method holds."""
 
-    def wait(self, why: str | Callable[[], str], timeout: float | None = None) -> bool:
+    def wait(
+        self, why: str | Callable[[], str], timeout: float | None = None, *, owed_by: OwedBy | None = None
+    ) -> bool:
         """Release the mutex, sleep until woken, take it again.  False if `timeout` seconds passed first.
 
-        `why` says in words what is awaited and who owes it; it may be a function, called only for a report.
+        `why` says in words what is awaited and who owes it; it may be a function, called only for a report, as
+        `owed_by` is.
         """
 
     def signal(self) -> None:
@@ -84,8 +95,13 @@ class Thread(Protocol):
         """Wait until it has ended; raises what it raised."""
 
 
+OwedBy = Callable[[], Iterable[Thread]]
+
+
 class Runtime(Protocol):
     """Everything that blocking code may ask of the world.  Times are seconds."""
+
+    reports: bool  # whether anybody will ask who owes what: the simulated runtime's deadlock report
 
     def fork(self, body: Callable[[], None], name: str, *, daemon: bool = False) -> Thread:
         """Start a thread.  A daemon thread serves others: the program may end while it waits."""
@@ -94,7 +110,8 @@ class Runtime(Protocol):
 
     def condition(self, mutex: Mutex, name: str) -> Condition: ...
 
-    def sleep(self, seconds: float, why: str = "a pause") -> None: ...
+    def sleep(self, seconds: float, why: str = "a pause", *, owed_by: OwedBy | None = None) -> None:
+        """`owed_by`: whose work the pause is for, if it is for that."""
 
     def now(self) -> float: ...
 

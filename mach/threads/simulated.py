@@ -10,8 +10,9 @@ At every lock, wait, message and device operation the scheduler draws who runs n
 Invariants:
     1. Exactly one green thread runs; it gives the processor up only at a scheduling point.
     2. A thread is in exactly one of: running, ready, blocked (it then says on what), ended.
-    3. If no thread is ready and no timer is set while a thread that is no daemon lives, `Deadlock` is raised, with a
-       line for each blocked thread: what it waits for, and who holds that.
+    3. If no thread is ready and no timer is set while a thread that is no daemon lives, `Deadlock` is raised, with the
+       wait-for graph: what each blocked thread waits for, and who owes it that.  So it is when threads that only pause
+       and look again are all that has run for STALL_SECONDS.
 
 Not here: real time, real threads, real randomness.
 """
@@ -27,10 +28,12 @@ from types import TracebackType
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from mach.threads.runtime import Condition, Deadlock, LockRank, Mutex, Thread, check_order
+from mach.threads.runtime import Condition, Deadlock, LockRank, Mutex, OwedBy, Thread, check_order
+from mach.threads.waiting import Wait, WaitGraph
 
 STEP_SECONDS = 1e-6  # what one scheduling step costs in virtual time
 HISTORY_STEPS = 40  # the last steps told in a deadlock report
+STALL_SECONDS = 10_000.0  # pauses of so many seconds, and nothing else, are a deadlock with a watchman
 
 
 class SimulatedThread:
@@ -42,7 +45,7 @@ class SimulatedThread:
         self.vm_privilege = False
         self.held: list[Mutex] = []
         self.blocked_on: Callable[[], str] | None = None
-        self.waits_for_mutex: SimulatedMutex | None = None
+        self.owed_by: OwedBy | None = None  # while it is blocked
         self.ended = False
         self.error: BaseException | None = None
         self.timer = 0  # number of the wait that a pending timer belongs to
@@ -57,7 +60,7 @@ class SimulatedThread:
         me = self.runtime.current()
         while not self.ended:
             self.joiners.append(me)
-            self.runtime.block(lambda: f"the end of thread {self.name}")
+            self.runtime.block(lambda: f"the end of thread {self.name}", owed_by=lambda: [self])
         if self.error is not None:
             raise self.error
 
@@ -85,9 +88,10 @@ class SimulatedMutex:
     def acquire(self, me: SimulatedThread) -> None:
         while self.owner is not None:
             self._waiters.append(me)
-            me.waits_for_mutex = self
-            self._runtime.block(lambda: f"mutex {self.name}, held by {self.owner.name if self.owner else 'nobody'}")
-            me.waits_for_mutex = None
+            self._runtime.block(
+                lambda: f"mutex {self.name}, held by {self.owner.name if self.owner else 'nobody'}",
+                owed_by=lambda: [self.owner] if self.owner else [],
+            )
         self.owner = me
         me.held.append(self)
         self._runtime.pairs[self.name] += 1
@@ -110,7 +114,9 @@ class SimulatedCondition:
         self._mutex = mutex
         self._waiters: list[SimulatedThread] = []
 
-    def wait(self, why: str | Callable[[], str], timeout: float | None = None) -> bool:
+    def wait(
+        self, why: str | Callable[[], str], timeout: float | None = None, *, owed_by: OwedBy | None = None
+    ) -> bool:
         runtime = self._runtime
         me = runtime.current()
         assert self._mutex.owner is me, f"{me.name} waits for {self.name} without its mutex"
@@ -118,7 +124,7 @@ class SimulatedCondition:
         self._waiters.append(me)
         words = why if callable(why) else lambda: why
         me.cancel_wait = lambda: self._waiters.remove(me)
-        woken = runtime.block(words, timeout)
+        woken = runtime.block(words, timeout, owed_by)
         me.cancel_wait = None
         self._mutex.acquire(me)
         return woken
@@ -138,6 +144,8 @@ class SimulatedCondition:
 class SimulatedRuntime:
     """A Runtime whose every choice comes from `seed`."""
 
+    reports = True
+
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.clock = 0.0
@@ -150,6 +158,8 @@ class SimulatedRuntime:
         self._drawn: SimulatedThread | None = None  # who is to run next, if that is decided
         self._living = 0  # threads that are no daemons and have not ended
         self._limit = 0.0
+        self._stall = 0.0
+        self._last_wakeup = 0.0  # when somebody was last woken by another thread rather than by a timer
         self._ready: list[SimulatedThread] = []
         self._threads: list[SimulatedThread] = []
         self._timers: list[tuple[float, int, SimulatedThread, int]] = []
@@ -174,8 +184,8 @@ class SimulatedRuntime:
         assert isinstance(mutex, SimulatedMutex)
         return SimulatedCondition(self, mutex, name)
 
-    def sleep(self, seconds: float, why: str = "a pause") -> None:
-        self.block(lambda: f"{why} of {seconds:g} s", seconds)
+    def sleep(self, seconds: float, why: str = "a pause", *, owed_by: OwedBy | None = None) -> None:
+        self.block(lambda: f"{why} of {seconds:g} s", seconds, owed_by)
 
     def now(self) -> float:
         return self.clock
@@ -202,14 +212,16 @@ class SimulatedRuntime:
 
     # -- scheduling --------------------------------------------------------------------------------------------
 
-    def run(self, body: Callable[[], None], limit_seconds: float = 1e7) -> None:
+    def run(self, body: Callable[[], None], limit_seconds: float = 1e7, stall_seconds: float = STALL_SECONDS) -> None:
         """Run `body` as thread "main" and all that it forks.
 
-        Raises the first error of any thread; Deadlock if nobody can run, or if only timers go on past the limit (a
-        daemon that wakes for ever would otherwise hide a deadlock of all the others).
+        Raises the first error of any thread; Deadlock if nobody can run, or if daemons that pause and look again are
+        all that has run for `stall_seconds` (one that wakes for ever would otherwise hide a deadlock of all the
+        others), or if the run goes on past the limit.
         """
         self._hub = getcurrent()
         self._limit = limit_seconds
+        self._stall = stall_seconds
         self.fork(body, "main")
         try:
             while self._living:
@@ -221,12 +233,13 @@ class SimulatedRuntime:
         """A number below `count`, from the seed."""
         return self._random.randrange(count) if count > 1 else 0
 
-    def block(self, why: Callable[[], str], timeout: float | None = None) -> bool:
+    def block(self, why: Callable[[], str], timeout: float | None = None, owed_by: OwedBy | None = None) -> bool:
         """Take the current thread off the processor until make_ready; False if `timeout` seconds passed first."""
         if self.over:
             raise GreenletExit
         me = self.current()
         me.blocked_on = why
+        me.owed_by = owed_by
         me.timed_out = False
         me.timer = next(self._numbers)
         if timeout is not None:
@@ -239,6 +252,7 @@ class SimulatedRuntime:
         if thread.blocked_on is not None:
             thread.blocked_on = None
             self._ready.append(thread)
+            self._last_wakeup = self.clock
 
     def _step(self) -> None:
         thread, self._drawn = self._drawn, None
@@ -265,11 +279,14 @@ class SimulatedRuntime:
 
     def _pass_time(self) -> None:
         """Nobody is ready: go to the next timer that somebody still waits for (INV-3)."""
-        if not any(thread.timer == number for _, _, thread, number in self._timers if thread.blocked_on):
-            raise Deadlock(self.describe())
+        pending = [thread for _, _, thread, number in self._timers if thread.blocked_on and thread.timer == number]
+        if not pending:
+            raise self._deadlock("deadlock: nobody can run")
         self.clock = self._timers[0][0]
         if self.clock > self._limit:
-            raise Deadlock(self.describe("no end: the run has used up its time"))
+            raise self._deadlock("no end: the run has used up its time")
+        if self.clock - self._last_wakeup > self._stall and all(thread.daemon for thread in pending):
+            raise self._deadlock("deadlock: nobody can run but those who pause and look again")
 
     def _fire_timers(self) -> None:
         while self._timers and self._timers[0][0] <= self.clock:
@@ -278,7 +295,10 @@ class SimulatedRuntime:
                 thread.timed_out = True
                 if thread.cancel_wait is not None:
                     thread.cancel_wait()
-                self.make_ready(thread)
+                thread.blocked_on = None
+                self._ready.append(thread)
+                if not thread.daemon:
+                    self._last_wakeup = self.clock
 
     def _switch(self) -> None:
         assert self._hub is not None
@@ -310,30 +330,28 @@ class SimulatedRuntime:
 
     # -- telling -----------------------------------------------------------------------------------------------
 
-    def describe(self, what: str = "deadlock: nobody can run") -> str:
-        """The wait-for graph in words, a cycle of mutexes first if there is one, then the last steps."""
-        lines = [f"{what} (seed {self.seed}, step {self.steps}, {self.clock:.6f} s)"]
-        cycle = self._mutex_cycle()
-        if cycle:
-            lines.append("  the circle: " + " -> ".join(cycle))
-        for thread in self._threads:
-            if not thread.ended and thread.blocked_on is not None:
-                held = ", ".join(mutex.name for mutex in thread.held)
-                lines.append(
-                    f"  {thread.name} waits for {thread.blocked_on()}" + (f"; it holds {held}" if held else "")
-                )
-        lines.append("  the last steps: " + "; ".join(f"{who}: {what}" for who, what in self._history))
-        return "\n".join(lines)
+    def waits(self) -> tuple[Wait, ...]:
+        """The wait-for graph: every blocked thread, in the order in which they were forked."""
+        return tuple(
+            Wait(
+                thread.name,
+                thread.blocked_on(),
+                tuple(owing.name for owing in (thread.owed_by() if thread.owed_by is not None else ())),
+                tuple(mutex.name for mutex in thread.held),
+            )
+            for thread in self._threads
+            if not thread.ended and thread.blocked_on is not None
+        )
 
-    def _mutex_cycle(self) -> list[str]:
-        for start in self._threads:
-            seen: list[SimulatedThread] = []
-            thread: SimulatedThread | None = start
-            while thread is not None and thread not in seen:
-                seen.append(thread)
-                thread = thread.waits_for_mutex.owner if thread.waits_for_mutex is not None else None
-            if thread is start:
-                return [
-                    name for t in seen for name in (t.name, t.waits_for_mutex.name if t.waits_for_mutex else "")
-                ] + [start.name]
-        return []
+    def _deadlock(self, what: str) -> Deadlock:
+        """The wait-for graph in words, a circle first if there is one, then the last steps."""
+        waits = self.waits()
+        graph = WaitGraph(waits)
+        lines = [f"{what} (seed {self.seed}, step {self.steps}, {self.clock:.6f} s)"]
+        circle = graph.circle()
+        if circle:
+            names = [wait.thread for wait in circle]
+            lines.append("  the circle: " + " -> ".join([*names, names[0]]))
+        lines += [f"  {words}" for words in graph.words()]
+        lines.append("  the last steps: " + "; ".join(f"{who}: {step}" for who, step in self._history))
+        return Deadlock("\n".join(lines), waits)
