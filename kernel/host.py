@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 
+from kernel.debts import Debts
 from kernel.default_manager import DefaultManager
 from kernel.memory_object import MemoryObjects
 from kernel.pageout import PageoutDaemon
@@ -68,6 +69,7 @@ class Host:
         self.pageout = PageoutDaemon(
             self.processor, self.resident, self.objects, self.pagers, self.manager, pageout_time_scale
         )
+        self.processor.owers = Debts(self).owers
         self.tasks: dict[int, Task] = {}
         self._task_numbers = itertools.count(1)
         self._priv_port = ipc.allocate("host-priv")

@@ -29,6 +29,7 @@ from kernel.pmap import remove_all
 from kernel.processor import Processor
 from kernel.resident import Page, ResidentPages, Thresholds, inactive_target
 from kernel.vm_object import VmObjects
+from mach.threads import Thread
 
 BURST_MAX = 10  # pages sent without a pause
 BURST_MIN = 5  # laundry that is no sign of a slow pager
@@ -90,10 +91,12 @@ class PageoutDaemon:
         self._pagers = pagers
         self._manager = manager
         self._stuck = 0  # dirty pages in a row that nobody would take
+        self.thread: Thread | None = None
 
     def start(self) -> None:
         """The thread may use the reserve (mach.md 4.5), though it needs none of it."""
-        self._processor.runtime.fork(self._run, "pageout daemon", daemon=True).vm_privilege = True
+        self.thread = self._processor.runtime.fork(self._run, "pageout daemon", daemon=True)
+        self.thread.vm_privilege = True
 
     def _run(self) -> None:
         resident = self._resident
@@ -200,5 +203,7 @@ class PageoutDaemon:
             resident.pageout_wanted.wait("a page to page out: every page is wired or busy")
         else:
             with self._processor.unlocked:
-                self._processor.runtime.sleep(seconds, "a pause for the pagers")
+                self._processor.runtime.sleep(
+                    seconds, "a pause for the pagers", owed_by=lambda: self._processor.owers(self)
+                )
         self.flow.after_pause(resident.laundry_count)

@@ -21,11 +21,11 @@ Not here: what the events mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
 
-from mach.threads import Condition, LockRank, Mutex, Runtime
+from mach.threads import Condition, LockRank, Mutex, Runtime, Thread
 
 
 class KernelPanic(Exception):
@@ -56,6 +56,7 @@ class Processor:
         self.unlocked = Unlocked(self.lock)
         self._sleepers: dict[Hashable, Condition] = {}  # events that somebody sleeps on
         self._spare: list[Condition] = []
+        self.owers: Callable[[Hashable], Iterable[Thread]] = lambda event: ()  # for reports: kernel/debts.py
 
     def condition(self, name: str) -> Condition:
         return self.runtime.condition(self.lock, name)
@@ -66,7 +67,7 @@ class Processor:
         if condition is None:
             condition = self._spare.pop() if self._spare else self.condition("kernel event")
             self._sleepers[event] = condition
-        condition.wait(why)
+        condition.wait(why, owed_by=lambda: self.owers(event))
 
     def wakeup(self, event: Hashable) -> None:
         """Wake all who sleep on `event`; nothing if nobody does."""

@@ -193,7 +193,8 @@ class ResidentPages:
             lambda: (
                 f"a page of memory (free {self.free_count}, reserved {self.thresholds.reserved}), "
                 "which the pageout daemon owes it"
-            )
+            ),
+            owed_by=lambda: self.processor.owers(self),
         )
         return self._given_up == given_up
 

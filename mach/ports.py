@@ -36,7 +36,7 @@ from typing import Any, Protocol
 from mach.message import Message, Received
 from mach.notify import DeadName, NoSenders, SendOnce
 from mach.page_list import vm_deallocate
-from mach.threads import LockRank, Runtime, Thread
+from mach.threads import LockRank, OwedBy, Runtime, Thread
 
 KObject = Callable[[Message], None]
 
@@ -63,6 +63,7 @@ class _Queue:
         self.messages: deque[tuple[Port, Message]] = deque()
         self.arrived = ipc.runtime.condition(ipc.lock, f"{name}.arrived")
         self.waiting = 0  # threads that sleep on `arrived`
+        self.hands: dict[Thread, tuple[Port, Message] | None] = {}  # who receives here, what of; kept for reports only
 
 
 class Port:
@@ -193,9 +194,9 @@ class ReceiveRight(Right):
     def make_send_once(self) -> SendOnceRight:
         return SendOnceRight(self.port)
 
-    def receive(self, timeout: float | None = None) -> Received | None:
+    def receive(self, timeout: float | None = None, owed_by: OwedBy | None = None) -> Received | None:
         """The next message, or None after `timeout` seconds."""
-        return self.port.ipc.receive(self.port.queue, timeout)
+        return self.port.ipc.receive(self.port.queue, timeout, owed_by)
 
     def request_no_senders(self, notify: SendOnceRight) -> None:
         """Ask for one NoSenders at `notify` when no send right is left; at once if some were made and none is left."""
@@ -295,7 +296,7 @@ class Ipc:
         wake = False
         with self.lock:
             while port.queued >= port.limit and not (always or port.dead or port.kobject):
-                port.space.wait(lambda: f"room in the queue of port {port.name}")
+                port.space.wait(lambda: f"room in the queue of port {port.name}", owed_by=lambda: port.queue.hands)
             dead, kobject = port.dead, port.kobject
             if not dead and kobject is None:
                 port.queued += 1
@@ -309,8 +310,10 @@ class Ipc:
         elif wake and self.feeder is not None:
             self.feeder.wake()
 
-    def receive(self, queue: _Queue, timeout: float | None) -> Received | None:
+    def receive(self, queue: _Queue, timeout: float | None, owed_by: OwedBy | None = None) -> Received | None:
         self.runtime.checkpoint(f"receive from {queue.name}")
+        if self.runtime.reports:
+            queue.hands[self.runtime.current()] = None
         deadline = None if timeout is None else self.runtime.now() + timeout
         with self.lock:
             while not queue.messages:
@@ -323,7 +326,7 @@ class Ipc:
                     break
                 queue.waiting += 1
                 self._queues_waiting.append(queue)
-                queue.arrived.wait(f"a message at {queue.name}", left)
+                queue.arrived.wait(f"a message at {queue.name}", left, owed_by=owed_by)
                 self._queues_waiting.remove(queue)
                 queue.waiting -= 1
             else:
@@ -358,6 +361,8 @@ class Ipc:
 
     def _take(self, queue: _Queue) -> Received:
         port, message = queue.messages.popleft()
+        if self.runtime.reports:
+            queue.hands[self.runtime.current()] = (port, message)
         port.queued -= 1
         if port.queued == port.limit - 1:
             port.space.broadcast()
