@@ -2,7 +2,7 @@
 
 Interface:
     @message(2203)      makes a class a message; @message(70, local=True) one that never crosses a carrier
-    U8 U16 U32 U64 I32  whole numbers of a fixed width on the wire; Digest: 32 bytes
+    U8 U16 U32 U64 I32  whole numbers of a fixed width on the wire; Digest: 20 bytes
     MESSAGES            id -> class, of all messages that a carrier may bring
     Received            a message as mach_msg hands it over: payload of the port, sequence number, message
 
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypeVar, dataclass_transform
 
-Digest = Annotated[bytes, "32s"]
+Digest = Annotated[bytes, "20s"]
 U8 = Annotated[int, "B"]
 U16 = Annotated[int, "H"]
 U32 = Annotated[int, "I"]

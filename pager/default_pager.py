@@ -34,6 +34,7 @@ from pager.backing_store import BackingStore
 from pager.handlers import HANDLERS, unexpected
 from pager.memory_object import MAX_OBJECT_BYTES, MemoryObject
 from pager.service import CALLS
+from pager.slots import OWNER_OBJECT_BITS
 from pager.storage import Disks
 
 
@@ -69,6 +70,8 @@ class DefaultPager:
     def create_object(self, size: int, internal: bool, receive: ReceiveRight) -> MemoryObject:
         """Register a new memory object whose port is `receive`."""
         with self._lock:
+            while self._low_bits_taken():
+                self._next_id += 1
             obj = MemoryObject(self.runtime, self._next_id, size, internal, receive, self.page_size)
             self._objects[self._next_id] = obj
             self._next_id += 1
@@ -76,6 +79,10 @@ class DefaultPager:
         receive.payload = obj
         receive.request_no_senders(receive.make_send_once())
         return obj
+
+    def _low_bits_taken(self) -> bool:
+        span = 1 << OWNER_OBJECT_BITS
+        return any(number in self._objects for number in range(self._next_id % span, self._next_id, span))
 
     def serve_object(self, obj: MemoryObject) -> None:
         """Receive the object's messages from now on, those that have come already first."""
@@ -92,6 +99,14 @@ class DefaultPager:
     def find(self, object_id: int) -> MemoryObject | None:
         with self._lock:
             return self._objects.get(object_id)
+
+    def object_of(self, low_bits: int) -> MemoryObject | None:
+        """The object alive whose number ends in these bits (slots.py)."""
+        with self._lock:
+            for object_id in range(low_bits, self._next_id, 1 << OWNER_OBJECT_BITS):
+                if object_id in self._objects:
+                    return self._objects[object_id]
+        return None
 
     def objects(self) -> list[MemoryObject]:
         """In the order of their numbers."""

@@ -1,36 +1,42 @@
 """Removing a partition while everything runs: its pages are moved to the others, in the order of the disk.
 
 Interface:
-    drain(pager, partition, cancelled) -> None    the partition is empty and forgotten; CannotRemove: it is as it was
+    drain(pager, partition, cancelled) -> pages moved    the partition is empty and forgotten; CannotRemove: it stays
 
 Two phases.  The partition is marked as going away: as long as there is room elsewhere no slot of it is given out, and a
-page that is written again leaves it.  Then page after page is read, checked and written to another partition, and its
-slot freed.  Whatever goes wrong (no room, a page that cannot be read, cancelled), the mark is taken off again; pages
-that were moved are as good where they are now, and the partition serves on.  Mach leaves its lock held there
-(weakness 3).
+page that is written again leaves it.  Then row after row of its slots is read, checked and written to another
+partition, and freed.  Whatever goes wrong (no room, a page that cannot be read, cancelled), the mark is taken off
+again; pages that were moved are as good where they are now, and the partition serves on.  Mach leaves its lock held
+there (weakness 3).
+
+Whose a slot is, its partition's owners say (slots.py), so that nothing is listed and sorted beforehand, and a removal
+takes no memory but for the row that it moves (P6).
 
 Invariants:
     1. A page is in the map of its object, with content that passes its check, at every moment of its move.
     2. While it is moved a page counts as being written: later messages about it wait.
     3. No lock is held across a device operation.
 
-Not here: who asks for it (service.py); opening and closing devices (pagerd.py).
+Not here: who asks for it (paging_files.py); opening and closing devices (pagerd.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pager.integrity import page_digest
 from pager.memory_object import MemoryObject
 from pager.page_map import Entry
 from pager.partition import BackingStoreError, NoPagingSpace, PagingPartition
+from pager.slots import owner_object, owner_page, slot_owner
 
 if TYPE_CHECKING:
     from pager.default_pager import DefaultPager
 
 STILL_WRITTEN_SECONDS = 0.01  # how long to let writes end that hold the last slots
+ROW_PAGES = 128  # moved with one read and one write; later messages about these pages wait as long
 
 
 class CannotRemove(Exception):
@@ -41,84 +47,165 @@ class CannotRemove(Exception):
         self.for_want_of_room = for_want_of_room
 
 
-def drain(pager: DefaultPager, partition: PagingPartition, cancelled: Callable[[], bool]) -> None:
+def drain(pager: DefaultPager, partition: PagingPartition, cancelled: Callable[[], bool]) -> int:
     """Empty `partition`, and forget it."""
     if not partition.begin_going_away():
         raise CannotRemove(f"{partition.name} is being removed already")
+    moved = 0
     try:
-        while not _is_empty(partition):
-            moves = _pages_in(pager, partition)
-            if len(moves) > pager.store.free_pages:
-                words = (
-                    f"{partition.name} holds {len(moves)} pages, and {pager.store.free_pages} slots are free elsewhere"
-                )
+        pager.store.rearrange()
+        while used := partition.total - partition.free - partition.bad:
+            if used > pager.store.free_pages:
+                words = f"{partition.name} holds {used} pages, and {pager.store.free_pages} slots are free elsewhere"
                 raise CannotRemove(words, for_want_of_room=True)
-            for _, obj, page in moves:
-                if cancelled():
-                    raise CannotRemove("the removal was cancelled")
-                _move(pager, partition, obj, page)
-            if not moves:
+            round_moved = _sweep(pager, partition, cancelled)
+            moved += round_moved
+            if not round_moved:
                 pager.runtime.sleep(STILL_WRITTEN_SECONDS, "writes to end that hold the last slots")
+                _go_on(cancelled)
     except BaseException:
         partition.stay()
+        pager.store.rearrange()
         raise
     pager.store.remove(partition)
+    return moved
 
 
-def _is_empty(partition: PagingPartition) -> bool:
-    return partition.free + partition.bad == partition.total
+def _go_on(cancelled: Callable[[], bool]) -> None:
+    if cancelled():
+        raise CannotRemove("the removal was cancelled")
 
 
-def _pages_in(pager: DefaultPager, partition: PagingPartition) -> list[tuple[int, MemoryObject, int]]:
-    """(slot, object, page) of all pages in the partition, in the order of the disk."""
-    found = []
-    for obj in pager.objects():
-        with obj.lock:
-            entries = list(obj.map.pages(0))
-        found += [(e.slot, obj, page) for page, e in entries if e.stored and e.partition == partition.index]
-    return sorted(found, key=lambda move: move[0])
+def _sweep(pager: DefaultPager, partition: PagingPartition, cancelled: Callable[[], bool]) -> int:
+    """Once over the partition; returns how many pages were moved.  Slots that are just being written stay for the next
+    time."""
+    moved = 0
+    slot, count, owner = partition.used_row(0, ROW_PAGES)
+    while slot >= 0:
+        _go_on(cancelled)
+        obj = pager.object_of(owner_object(owner))
+        done = 0 if obj is None else _move(pager, partition, obj, owner_page(owner), slot, count)
+        moved += done
+        slot, count, owner = partition.used_row(slot + max(done, 1), ROW_PAGES)
+    return moved
 
 
-def _move(pager: DefaultPager, partition: PagingPartition, obj: MemoryObject, page: int) -> None:
-    """Move one page, unless something else has become of it meanwhile."""
-    pages = range(page, page + 1)
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """Pages in a row whose slots are one, too: `entries` of the pages from `page` on."""
+
+    obj: MemoryObject
+    page: int
+    entries: list[Entry]
+
+    @property
+    def pages(self) -> range:
+        return range(self.page, self.page + len(self.entries))
+
+    def part(self, start: int, stop: int) -> _Row:
+        return _Row(self.obj, self.page + start, self.entries[start:stop])
+
+
+def _move(pager: DefaultPager, partition: PagingPartition, obj: MemoryObject, page: int, slot: int, count: int) -> int:
+    """Move the pages that should be in these slots, up to the first that something else has become of meanwhile."""
+    pages = range(page, page + count)
+    there: list[Entry] = []
     with obj.lock:
         obj.await_written(pages)
-        entry = None if obj.dead else obj.map.entry(page)
-        if entry is None or not entry.stored or entry.partition != partition.index:
-            return
-        obj.begin_write(pages)
+        for at in pages if not obj.dead else ():
+            entry = obj.map.entry(at)
+            if (
+                entry is None
+                or not entry.stored
+                or (entry.partition, entry.slot) != (partition.index, slot + at - page)
+            ):
+                break
+            there.append(entry)
+        row = _Row(obj, page, there)
+        obj.begin_write(row.pages)
+    if not there:
+        return 0  # freed, or allocated and still being written
+    moved: list[Entry] = []
     try:
-        moved = _copy(pager, partition, obj, page, entry)
-    except BaseException:
+        _copy(pager, partition, row, moved)
+    finally:
         with obj.lock:
-            obj.end_write(pages)
-        raise
-    with obj.lock:
-        obj.map.store(page, moved)
-        obj.end_write(pages)
-    partition.free_slot(entry.slot)
+            for at, entry in enumerate(moved, page):
+                obj.map.store(at, entry)
+            obj.end_write(row.pages)
+        for entry in there[: len(moved)]:
+            partition.free_slot(entry.slot)
+    return len(moved)
 
 
-def _copy(pager: DefaultPager, partition: PagingPartition, obj: MemoryObject, page: int, entry: Entry) -> Entry:
-    """The page's content in a slot of another partition.  CannotRemove."""
+def _copy(pager: DefaultPager, partition: PagingPartition, row: _Row, moved: list[Entry]) -> None:
+    """The content of the row in slots of other partitions: adds their new entries to `moved`, in order.  CannotRemove
+    with those that could be."""
+    content = _read(partition, row)
+    if content is None:  # something of it cannot be had: move what comes before that, and say so
+        for at in range(len(row.entries)):
+            _copy(pager, partition, row.part(at, at + 1), moved)
+        return
+    size = pager.page_size
+    while content:
+        at = len(row.entries) - len(content) // size
+        index, first, given = _allocate(pager, partition, row.part(at, len(row.entries)))
+        target = pager.store.partition(index)
+        given = _write(target, first, content[: given * size])
+        for slot, old in enumerate(row.entries[at : at + given], first):
+            moved.append(Entry(index, slot, old.generation, old.digest))
+        content = content[given * size :]
+
+
+def _read(partition: PagingPartition, row: _Row) -> memoryview | None:
+    """What is in the row's slots, each page checked; None if it is not all good.  CannotRemove if that is one page."""
     try:
-        content = memoryview(partition.read(entry.slot, 1))
+        content = memoryview(partition.read(row.entries[0].slot, len(row.entries)))
     except BackingStoreError as error:
-        raise CannotRemove(f"a page of {obj!r} cannot be read: {error}") from None
-    if page_digest(obj.object_id, page, entry.generation, content) != entry.digest:
-        raise CannotRemove(f"page {page} of {obj!r} in slot {entry.slot} fails its check")
-    while True:
-        try:
-            index, slot, _ = pager.store.allocate(1)
-        except NoPagingSpace:
-            raise CannotRemove("the other partitions became full", for_want_of_room=True) from None
-        if index == partition.index:
+        if len(row.entries) == 1:
+            raise CannotRemove(f"a page of {row.obj!r} cannot be read: {error}") from None
+        return None
+    size = partition.page_size
+    for at, entry in enumerate(row.entries):
+        page = row.page + at
+        good = page_digest(row.obj.object_id, page, entry.generation, content[at * size : (at + 1) * size])
+        if good != entry.digest:
+            if len(row.entries) == 1:
+                raise CannotRemove(f"page {page} of {row.obj!r} in slot {entry.slot} fails its check")
+            return None
+    return content
+
+
+def _allocate(pager: DefaultPager, partition: PagingPartition, row: _Row) -> tuple[int, int, int]:
+    """Slots elsewhere for as much of the row as is to be had in one piece.  CannotRemove."""
+    full = CannotRemove("the other partitions became full", for_want_of_room=True)
+    try:
+        index, first, given = pager.store.allocate(len(row.entries), slot_owner(row.obj.object_id, row.page))
+    except NoPagingSpace:
+        raise full from None
+    if index == partition.index:
+        for slot in range(first, first + given):
             partition.free_slot(slot)
-            raise CannotRemove("the other partitions became full", for_want_of_room=True)
+        raise full
+    return index, first, given
+
+
+def _write(target: PagingPartition, first: int, content: memoryview) -> int:
+    """Write to these slots of ours; returns how many pages are there.  What is not used of them is free again, but for
+    a block that turned out to be bad, which is retired (P3)."""
+    size = target.page_size
+    count = len(content) // size
+    try:
+        target.write(first, content)
+        return count
+    except BackingStoreError:
+        pass
+    for at in range(count):
         try:
-            pager.store.partition(index).write(slot, content)
+            target.write(first + at, content[at * size : (at + 1) * size])
         except BackingStoreError:
-            pager.store.partition(index).retire(slot)  # P3: and another is tried
-            continue
-        return Entry(index, slot, entry.generation, entry.digest)
+            target.retire(first + at)
+            for slot in range(first + at + 1, first + count):
+                target.free_slot(slot)
+            return at
+    return count

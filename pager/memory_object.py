@@ -100,4 +100,4 @@ class MemoryObject:
             assert self.map.last_page() * self.page_size < self.size or not len(self.map), "size covers what is paged"
 
 
-MAX_OBJECT_BYTES = 1 << 48
+MAX_OBJECT_BYTES = 1 << 45  # of pages of 512 bytes just as many as an owner's number can tell apart (slots.py)

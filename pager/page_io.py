@@ -31,6 +31,7 @@ from pager.integrity import page_digest
 from pager.memory_object import MemoryObject
 from pager.page_map import Entry, Fate, homeless_entry
 from pager.partition import BackingStoreError, NoPagingSpace
+from pager.slots import slot_owner
 
 WRITE_TRIES = 4  # how many blocks may turn out bad before a page is given up
 READ_TRIES = 8  # how often a page may be overwritten while it is read
@@ -181,15 +182,15 @@ def write_pages(
             new[page] = Entry(0, 0, generation, digest, Fate.LOST)
         else:
             new[page] = Entry(before.partition, before.slot, generation, digest)
-    vacated = _give_slots(store, homeless, old, new)
+    vacated = _give_slots(store, obj, homeless, old, new)
     placed = [page for page in new if new[page].stored]
     for row in _write_rows(placed, new):
-        _write_row(store, row, new, data, base)
+        _write_row(store, obj, row, new, data, base)
     return Written(new, vacated)
 
 
 def _give_slots(
-    store: BackingStore, homeless: list[int], old: dict[int, Entry], new: dict[int, Entry]
+    store: BackingStore, obj: MemoryObject, homeless: list[int], old: dict[int, Entry], new: dict[int, Entry]
 ) -> list[tuple[int, int]]:
     """Find slots, in rows as long as can be; when there are none left a page stays where it is, even if that partition
     is going away, and a page that is nowhere is lost (P4).  Returns the slots that pages have left."""
@@ -197,7 +198,7 @@ def _give_slots(
     vacated = []
     while at < len(homeless):
         try:
-            partition, first, given = store.allocate(len(homeless) - at)
+            partition, first, given = store.allocate(_in_a_row(homeless, at), slot_owner(obj.object_id, homeless[at]))
         except NoPagingSpace:
             for page in homeless[at:]:
                 before, entry = old.get(page), new[page]
@@ -215,6 +216,14 @@ def _give_slots(
     return vacated
 
 
+def _in_a_row(pages: list[int], at: int) -> int:
+    """How many from `at` on follow each other."""
+    end = at + 1
+    while end < len(pages) and pages[end] == pages[end - 1] + 1:
+        end += 1
+    return end - at
+
+
 def _write_rows(pages: list[int], new: dict[int, Entry]) -> Iterator[list[int]]:
     row: list[int] = []
     for page in sorted(pages):
@@ -226,7 +235,9 @@ def _write_rows(pages: list[int], new: dict[int, Entry]) -> Iterator[list[int]]:
         yield row
 
 
-def _write_row(store: BackingStore, row: list[int], new: dict[int, Entry], data: memoryview, base: int) -> None:
+def _write_row(
+    store: BackingStore, obj: MemoryObject, row: list[int], new: dict[int, Entry], data: memoryview, base: int
+) -> None:
     """Write adjoining pages to adjoining slots; on failure each page by itself."""
     size = store.page_size
     head = new[row[0]]
@@ -236,10 +247,11 @@ def _write_row(store: BackingStore, row: list[int], new: dict[int, Entry], data:
         )
     except BackingStoreError:
         for page in row:
-            new[page] = _write_one(store, new[page], data[(page - base) * size : (page - base + 1) * size])
+            owner = slot_owner(obj.object_id, page)
+            new[page] = _write_one(store, owner, new[page], data[(page - base) * size : (page - base + 1) * size])
 
 
-def _write_one(store: BackingStore, entry: Entry, content: memoryview) -> Entry:
+def _write_one(store: BackingStore, owner: int, entry: Entry, content: memoryview) -> Entry:
     """Write a page somewhere: its slot, or, as long as blocks turn out to be bad, another."""
     for _ in range(WRITE_TRIES):
         try:
@@ -248,7 +260,7 @@ def _write_one(store: BackingStore, entry: Entry, content: memoryview) -> Entry:
         except BackingStoreError:
             store.partition(entry.partition).retire(entry.slot)
         try:
-            partition, slot, _ = store.allocate(1)
+            partition, slot, _ = store.allocate(1, owner)
         except NoPagingSpace:
             return homeless_entry(Fate.LOST, entry.generation)
         entry = Entry(partition, slot, entry.generation, entry.digest)

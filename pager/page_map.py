@@ -9,7 +9,7 @@ Interface:
     Fate     STORED: the slot has the page. LOST: its last write failed. GIVEN: precious, the kernel has the only copy
     homeless_entry(fate, generation)
 
-Two levels, as in Mach, the second made at the first write to its 256 pages: 8 bytes a page and 32 of digest.
+Two levels, as in Mach, the second made at the first write to its 256 pages: 8 bytes a page and 20 of digest.
 
 Invariants:
     1. A page has at most one slot; two pages never share one (PagingPartition hands each out once).

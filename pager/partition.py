@@ -2,11 +2,11 @@
 
 Interface:
     PagingPartition(runtime, index, name, device, blocks, page_size)
-        .allocate(count) -> (first slot, how many)     NoPagingSpace
-        .free_slot(slot), .retire(slot)
+        .allocate(count, owner) -> (first slot, how many)     NoPagingSpace
+        .free_slot(slot), .retire(slot), .used_row(slot, limit)
         .read(slot, count) -> bytes, .write(slot, data)    BackingStoreError
-        .begin_going_away() -> bool, .stay()
-        .total, .free, .bad, .going_away; .map(first, count)
+        .begin_going_away() -> bool, .stay(), .grow(blocks)
+        .total, .free, .bad, .going_away, .priority; .map(first, count), .bad_slots(limit)
     NoPagingSpace, BackingStoreError
 
 A slot is `page_size` bytes of the paging file, counted in file offsets; it need not be one piece on the device
@@ -14,11 +14,11 @@ A slot is `page_size` bytes of the paging file, counted in file offsets; it need
 
 Invariants:
     1. Every byte that is read or written lies in a run of the block list: nothing else of the disk is touched (P1).
-    2. A slot is exactly one of free, used, bad; `free` counts the free ones.
-    3. A slot is handed out once until it is freed.  Freeing one that is not in use is a bug of ours, and stops us.
-    4. The mutex is not held across device operations.
+    2. A slot is handed out once until it is freed.  Freeing one that is not in use is a bug of ours, and stops us.
+    3. The mutex is not held across device operations.
 
-Not here: files and file systems (the block list is all that is known of them, paper §5.2, §8); objects.
+Not here: files and file systems (the block list is all that is known of them, paper §5.2, §8); objects; which slots
+are free (slots.py).
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ from bootfs.blocklist import BlockList, Run
 from bootfs.device import BlockDevice
 from bootfs.errors import FileSystemError
 from mach.threads import LockRank, Runtime
-
-FREE, USED, BAD = 0, 1, 2
-_AS_TEXT = bytes.maketrans(bytes((FREE, USED, BAD)), b".#x")
+from pager.slots import SlotTable
 
 
 class NoPagingSpace(Exception):
@@ -46,77 +44,88 @@ class PagingPartition:
     """See the head of the module."""
 
     def __init__(
-        self, runtime: Runtime, index: int, name: str, device: BlockDevice, blocks: BlockList, page_size: int
+        self,
+        runtime: Runtime,
+        index: int,
+        name: str,
+        device: BlockDevice,
+        blocks: BlockList,
+        page_size: int,
+        priority: int = 0,
     ) -> None:
         self.index = index
         self.name = name
         self.device = device
         self.page_size = page_size
-        self.runs: tuple[Run, ...] = blocks.runs
-        self.total = blocks.size // page_size
-        self.free = self.total
-        self.bad = 0
+        self.priority = priority  # of two partitions with room the one with the higher is written to
         self.going_away = False  # drain.py is emptying it: slots are given out only if there are none elsewhere
         self._lock = runtime.mutex("partition", LockRank.PARTITION)
-        self._states = bytearray(self.total)
-        self._next = 0  # next fit: what is paged out together lies together
         self._blocks = blocks
-        self._check_runs()
+        self._check_runs(blocks)
+        self._slots = SlotTable(blocks.size // page_size)
 
-    def _check_runs(self) -> None:
+    def _check_runs(self, blocks: BlockList) -> None:
         """The block list is a client's word: runs adjoin in the file and lie inside the device."""
         offset = 0
-        for run in self.runs:
+        for run in blocks.runs:
             if run.file_offset != offset or run.length <= 0:
                 raise BackingStoreError(f"{self.name}: its block list has a hole at {offset}")
             if run.device_offset < 0 or run.device_offset + run.length > self.device.size:
                 raise BackingStoreError(f"{self.name}: a run at {run.device_offset} lies outside the device")
             offset += run.length
-        if offset != self._blocks.size:
-            raise BackingStoreError(f"{self.name}: its block list has {offset} bytes of {self._blocks.size}")
-        spans = sorted((run.device_offset, run.device_offset + run.length) for run in self.runs)
+        if offset != blocks.size:
+            raise BackingStoreError(f"{self.name}: its block list has {offset} bytes of {blocks.size}")
+        spans = sorted((run.device_offset, run.device_offset + run.length) for run in blocks.runs)
         for (_, end), (start, _) in itertools.pairwise(spans):
             if start < end:
                 raise BackingStoreError(f"{self.name}: two of its runs overlap at {start}")
 
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        return self._blocks.runs
+
+    @property
+    def total(self) -> int:
+        return self._slots.total
+
+    @property
+    def free(self) -> int:
+        return self._slots.free
+
+    @property
+    def bad(self) -> int:
+        return self._slots.bad
+
     # -- slots -------------------------------------------------------------------------------------------------
 
-    def allocate(self, count: int) -> tuple[int, int]:
-        """Up to `count` slots in a row, at least one: (first, how many).  NoPagingSpace if none is to be had."""
-        with self._lock:
-            if self.free == 0:
-                raise NoPagingSpace(self.name)
-            wanted = min(count, self.free)
-            while True:
-                first = self._find(wanted)
-                if first >= 0:
-                    break
-                wanted //= 2  # fragmented: a shorter row; a single free slot is always found
-            self._states[first : first + wanted] = bytes((USED,)) * wanted
-            self._next = first + wanted
-            self.free -= wanted
-            return first, wanted
+    def allocate(self, count: int, owner: int = 0) -> tuple[int, int]:
+        """Up to `count` slots in a row, at least one: (first, how many), for `owner` and those that follow it.
 
-    def _find(self, count: int) -> int:
-        pattern = bytes(count)  # FREE is 0
-        first = self._states.find(pattern, self._next)
-        return first if first >= 0 else self._states.find(pattern)
+        NoPagingSpace if none is to be had.
+        """
+        with self._lock:
+            first, given = self._slots.allocate(count, owner)
+        if not given:
+            raise NoPagingSpace(self.name)
+        return first, given
 
     def free_slot(self, slot: int) -> None:
-        self._leave(slot, FREE)
+        with self._lock:
+            self._slots.give_back(slot)
 
     def retire(self, slot: int) -> None:
         """Never use this slot again: its block is bad (P3)."""
-        self._leave(slot, BAD)
-
-    def _leave(self, slot: int, state: int) -> None:
         with self._lock:
-            assert self._states[slot] == USED, f"INV-3: slot {slot} of {self.name} is not in use"
-            self._states[slot] = state
-            if state == FREE:
-                self.free += 1
-            else:
-                self.bad += 1
+            self._slots.retire(slot)
+
+    def used_row(self, slot: int, limit: int) -> tuple[int, int, int]:
+        """The next row of slots in use: first, how many, the first one's owner; (-1, 0, 0) if there is none."""
+        with self._lock:
+            return self._slots.used_row(slot, limit)
+
+    def bad_slots(self, limit: int) -> list[int]:
+        with self._lock:
+            return self._slots.bad_slots(limit)
 
     def begin_going_away(self) -> bool:
         """Be the last that slots are asked of.  False if that is so already."""
@@ -128,17 +137,33 @@ class PagingPartition:
         with self._lock:
             self.going_away = False
 
+    def grow(self, blocks: BlockList) -> int:
+        """Its file has more blocks now; returns how many slots came with them.  BackingStoreError, and nothing changes.
+
+        What was there must be where it was: pages are on it.
+        """
+        self._check_runs(blocks)
+        with self._lock:
+            old = self._blocks
+            if blocks.size < old.size or tuple(blocks.pieces(0, old.size)) != old.runs:
+                raise BackingStoreError(f"{self.name}: its blocks are not where they were; nothing is changed")
+            before = self._slots.total
+            self._blocks = blocks
+            self._slots.grow(blocks.size // self.page_size)
+            return self._slots.total - before
+
     def map(self, first: int, count: int) -> bytes:
         """One character a slot: "." free, "#" used, "x" bad."""
-        return bytes(self._states[first : first + count]).translate(_AS_TEXT)
+        with self._lock:
+            return self._slots.map(first, count)
 
     def used_slots(self) -> set[int]:
         """For checks."""
-        return {slot for slot, state in enumerate(self._states) if state == USED}
+        return {slot for slot, state in enumerate(self.map(0, self.total)) if state == ord("#")}
 
     def check(self) -> None:
-        assert self._states.count(FREE) == self.free, "INV-2: free"
-        assert self._states.count(BAD) == self.bad, "INV-2: bad"
+        with self._lock:
+            self._slots.check()
 
     # -- content -----------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from bootfs.blocklist import BlockList, Run
 from bootfs.device import MemoryDevice
 from mach.threads import NativeRuntime
 from pager.backing_store import BackingStore
+from pager.integrity import DIGEST_BYTES
 from pager.page_map import LEAF_PAGES, Entry, Fate, PageMap, homeless_entry
 from pager.partition import BackingStoreError, NoPagingSpace, PagingPartition
 
@@ -21,7 +22,7 @@ entries = st.builds(
     partition=st.integers(0, 255),
     slot=st.integers(0, 2**32 - 1),
     generation=st.integers(0, 2**22 - 1),
-    digest=st.binary(min_size=32, max_size=32),
+    digest=st.binary(min_size=DIGEST_BYTES, max_size=DIGEST_BYTES),
 )
 
 
@@ -43,14 +44,14 @@ def test_a_page_map_gives_back_what_was_stored_however_sparse(stored: dict[int, 
 def test_a_page_far_out_makes_one_second_level_block_only() -> None:
     """mach.md 8, test 42."""
     page_map = PageMap()
-    page_map.store(100 * 1024 * 1024 // PAGE, Entry(0, 1, 0, bytes(32)))
+    page_map.store(100 * 1024 * 1024 // PAGE, Entry(0, 1, 0, bytes(DIGEST_BYTES)))
     assert len(page_map._leaves) == 1
 
 
 @pytest.mark.parametrize("fate", [Fate.LOST, Fate.GIVEN])
 def test_a_page_without_a_slot_is_remembered_and_its_generations_go_on(fate: Fate) -> None:
     page_map = PageMap()
-    page_map.store(5, Entry(1, 7, 3, bytes(32)))
+    page_map.store(5, Entry(1, 7, 3, bytes(DIGEST_BYTES)))
     page_map.store(5, homeless_entry(fate, 4))
     assert len(page_map) == 0
     entry = page_map.entry(5)
@@ -66,7 +67,7 @@ def test_pages_are_listed_from_any_page_on_with_their_exact_numbers() -> None:
     page_map = PageMap()
     numbers = [0, 63, 64, 65, LEAF_PAGES - 1, LEAF_PAGES, 3 * LEAF_PAGES + 1]
     for slot, page in enumerate(numbers):
-        page_map.store(page, Entry(0, slot, 0, bytes(32)))
+        page_map.store(page, Entry(0, slot, 0, bytes(DIGEST_BYTES)))
     for first in (0, 1, 64, LEAF_PAGES, 3 * LEAF_PAGES + 2):
         assert [page for page, _ in page_map.pages(first)] == [page for page in numbers if page >= first]
 
