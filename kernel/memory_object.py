@@ -200,6 +200,7 @@ class MemoryObjects:
             page.absent = False
             page.precious = bool(message.precious)
             resident.activate(page)
+            resident.tell("page_in", page)
             resident.done(page)
             self.counts["pageins"] += 1
         return len(data)
@@ -268,6 +269,7 @@ class MemoryObjects:
     def _fail(self, page: Page) -> None:
         page.absent = False
         page.error = True
+        self._resident.tell("page_error", page)
         self._resident.activate(page)
         self._resident.done(page)
 

@@ -30,6 +30,7 @@ from kernel.processor import Processor
 from kernel.resident import Page, ResidentPages, Thresholds, inactive_target
 from kernel.vm_object import VmObjects
 from mach.threads import Thread
+from mach.trace import span
 
 BURST_MAX = 10  # pages sent without a pause
 BURST_MIN = 5  # laundry that is no sign of a slow pager
@@ -102,7 +103,8 @@ class PageoutDaemon:
         resident = self._resident
         with self._processor.lock:
             while True:
-                self._scan()
+                with span(self._processor.runtime, "pageout_scan"):
+                    self._scan()
                 while not resident.pageout_requested:
                     resident.pageout_wanted.wait("a shortage of memory")
                 resident.pageout_requested = False
@@ -158,7 +160,14 @@ class PageoutDaemon:
             page.dirty |= page.modified
             page.modified = False
             if page.dirty or page.precious:
-                return self._page_out(page)
+                with span(
+                    self._processor.runtime,
+                    "page_out",
+                    frame=page.frame,
+                    object=page.object.object_id,
+                    offset=page.offset,
+                ):
+                    return self._page_out(page)
             self._stuck = 0
             resident.free(page)
             counts["clean_pages_freed"] += 1

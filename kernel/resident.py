@@ -179,7 +179,13 @@ class ResidentPages:
             self.request_pageout()
         page = Page(frame, object, offset)
         object.pages[offset] = page
+        self.tell("page_alloc", page)
         return page
+
+    def tell(self, kind: str, page: Page, **values: int) -> None:
+        """What happens to a page, for who traces the machine (mach/trace.py)."""
+        if (tracer := self.processor.runtime.tracer) is not None:
+            tracer.event(kind, frame=page.frame, object=page.object.object_id, offset=page.offset, **values)
 
     def wait(self) -> bool:
         """Sleep until pageout has freed pages; at once if there are enough.  False if none can be had (P5)."""
@@ -211,6 +217,7 @@ class ResidentPages:
 
     def free(self, page: Page) -> None:
         """vm_page_free: the page leaves its object, its frame is free; one who waits for memory is woken."""
+        self.tell("page_free", page)
         if page.mappings:
             remove_all(page)
         self.take_off_queues(page)
@@ -250,6 +257,7 @@ class ResidentPages:
         if page.wire_count == 0:
             self.active[page] = None
             page.queue = self.active
+            self.tell("activate", page)
             if self.free_wanted and len(self.active) == 1:
                 self.request_pageout()  # it may sleep because there was nothing to page out
 
@@ -260,11 +268,13 @@ class ResidentPages:
         if page.wire_count == 0:
             self.inactive[page] = None
             page.queue = self.inactive
+            self.tell("deactivate", page)
 
     def wire(self, page: Page) -> None:
         if page.wire_count == 0:
             self.take_off_queues(page)
             self.wire_count += 1
+            self.tell("wire", page)
         page.wire_count += 1
 
     def unwire(self, page: Page) -> None:

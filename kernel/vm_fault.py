@@ -56,6 +56,14 @@ class VmFault:
     def fault(self, vm_map: VmMap, pmap: Pmap, address: int, access: int) -> KernReturn:
         """Map the page at `address` for `access`.  KERN_INVALID_ADDRESS, KERN_PROTECTION_FAILURE, KERN_MEMORY_ERROR;
         KERN_RESOURCE_SHORTAGE if no memory can ever be freed because the default pager is dead."""
+        if (tracer := self._processor.runtime.tracer) is None:
+            return self._fault(vm_map, pmap, address, access)
+        with tracer.span("fault", address=address, access="write" if access & WRITE else "read") as end:
+            code = self._fault(vm_map, pmap, address, access)
+            end["result"] = code.name
+            return code
+
+    def _fault(self, vm_map: VmMap, pmap: Pmap, address: int, access: int) -> KernReturn:
         self.counts["faults"] += 1
         page_size = self._resident.page_size
         address -= address % page_size
@@ -71,6 +79,7 @@ class VmFault:
                 # A page of a lower object is shared: only its copy may be written to.
                 writable = page.object is object and bool(entry.protection & WRITE)
                 pmap.enter(address // page_size, page, writable)
+                self._resident.tell("enter", page, virtual_page=address // page_size, writable=writable)
                 page.reference = True
                 self._resident.activate(page)
                 return KernReturn.KERN_SUCCESS
@@ -153,6 +162,7 @@ class VmFault:
         remove_all(page)  # whoever maps it through `top` must find the copy now
         self._resident.deactivate(page)
         self.counts["cow_faults"] += 1
+        self._resident.tell("copy", copy, source=page.frame)
         return copy
 
     def _zero_fill(self, top: VmObject, top_offset: int) -> Page | FaultResult:
@@ -165,4 +175,5 @@ class VmFault:
         page.absent = page.busy = False
         self._resident.store.zero(page.frame)
         self.counts["zero_fills"] += 1
+        self._resident.tell("zero_fill", page)
         return page

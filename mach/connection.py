@@ -91,6 +91,7 @@ class Connection:
         self.initiator = initiator
         self.lock = ipc.runtime.mutex("connection", LockRank.CARRIER)
         self.closed = False
+        self.trace_name = ""  # both ends know it, if the initiating one is traced
         self.undeliverable = 0
         self.exports: dict[int, Export] = {}
         self.imports: dict[int, Import] = {}
@@ -154,6 +155,8 @@ class Connection:
 
     def _put(self, packet: Packet, after: After) -> None:
         """Send a packet, or keep it until the peer reads."""
+        if (tracer := self.ipc.runtime.tracer) is not None:
+            tracer.crossed(self.trace_name, outwards=True)
         try:
             if not self._outbox and send_packet(self.sock, packet):
                 return
@@ -216,6 +219,8 @@ class Connection:
 
     def arrived(self, packet: Packet) -> None:
         """Deliver a packet, or raise ProtocolViolation."""
+        if (tracer := self.ipc.runtime.tracer) is not None:
+            tracer.crossed(self.trace_name, outwards=False)
         after: After = []
         target: Port | None = None
         body = memoryview(packet.body)

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any, Protocol
 
@@ -292,6 +293,12 @@ class Ipc:
         return PortSet(self, name)
 
     def send(self, port: Port, message: Message, always: bool) -> None:
+        if (tracer := self.runtime.tracer) is None:
+            return self._send(port, message, always)
+        with tracer.sending(port.name, message):
+            return self._send(port, message, always)
+
+    def _send(self, port: Port, message: Message, always: bool) -> None:
         self.runtime.checkpoint(f"send {type(message).__name__} to {port.name}")
         wake = False
         with self.lock:
@@ -354,8 +361,7 @@ class Ipc:
         return received
 
     def _pass_lead(self, queue: _Queue) -> None:
-        """If nobody polls the feeder, wake a sleeper that will: also if we were woken for that and leave again.  One of
-        our own queue if there is one: what comes next is likely for it, and needs no second thread then."""
+        """If nobody polls the feeder, wake a sleeper that will; one of our own queue if there is one."""
         if self.feeder is not None and self._leader is None and self._queues_waiting:
             (queue if queue.waiting else self._queues_waiting[0]).arrived.signal()
 
@@ -368,6 +374,8 @@ class Ipc:
             port.space.broadcast()
         seqno = port.seqno
         port.seqno += 1
+        if (tracer := self.runtime.tracer) is not None:
+            tracer.received(queue.name, port.name, seqno, message)
         return Received(port.payload, seqno, message)
 
     def announce(self, queue: _Queue) -> bool:
@@ -380,20 +388,13 @@ class Ipc:
 
 def _tell(notify: SendOnceRight, message: Message) -> None:
     """Send a notification; if nobody is left to hear it, it is lost."""
-    try:
+    with suppress(DeadPort):
         notify.send(message)
-    except DeadPort:
-        pass
-
-
-def rights_of(message: Message) -> list[Right]:
-    """The rights that a message carries."""
-    values = (getattr(message, field.name) for field in fields(message))  # type: ignore[arg-type]
-    return [value for value in values if isinstance(value, Right)]
 
 
 def drop_rights(message: Message) -> None:
     """Destroy what a message that nobody will receive carries: its rights (INV-3), and its page data."""
-    for right in rights_of(message):
-        right.drop()
+    for field in fields(message):  # type: ignore[arg-type]
+        if isinstance(value := getattr(message, field.name), Right):
+            value.drop()
     vm_deallocate(getattr(message, "data", b""))

@@ -103,6 +103,8 @@ class Network:
         """A send right to the service at `path`.  NobodyThere."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         try:
+            if self.ipc.runtime.tracer is not None:
+                sock.bind("")  # an abstract name of its own, which the peer sees too
             sock.connect(path)
         except OSError as error:
             sock.close()
@@ -175,6 +177,9 @@ class Network:
     def _add(self, sock: socket.socket, initiator: bool) -> Connection:
         sock.setblocking(False)
         connection = Connection(self.ipc, sock, initiator, self._trouble, self._may_wait)
+        if self.ipc.runtime.tracer is not None:
+            name = sock.getsockname() if initiator else sock.getpeername()
+            connection.trace_name = name.lstrip(b"\0").decode() if isinstance(name, bytes) else ""
         self.connections[sock.fileno()] = connection
         self._epoll.register(sock.fileno(), select.EPOLLIN)
         return connection

@@ -29,6 +29,7 @@ from bootfs.blocklist import BlockList, Run
 from bootfs.device import BlockDevice
 from bootfs.errors import FileSystemError
 from mach.threads import LockRank, Runtime
+from mach.trace import span
 from pager.slots import SlotTable
 
 
@@ -59,6 +60,7 @@ class PagingPartition:
         self.page_size = page_size
         self.priority = priority  # of two partitions with room the one with the higher is written to
         self.going_away = False  # drain.py is emptying it: slots are given out only if there are none elsewhere
+        self._runtime = runtime
         self._lock = runtime.mutex("partition", LockRank.PARTITION)
         self._blocks = blocks
         self._check_runs(blocks)
@@ -110,6 +112,8 @@ class PagingPartition:
         return first, given
 
     def free_slot(self, slot: int) -> None:
+        if (tracer := self._runtime.tracer) is not None:
+            tracer.event("slot_free", partition=self.index, slot=slot)
         with self._lock:
             self._slots.give_back(slot)
 
@@ -172,12 +176,15 @@ class PagingPartition:
         slots: a reader may come with what it knows of another partition that had our index before."""
         if slot + count > self.total:
             raise BackingStoreError(f"{self.name} has no slot {slot + count - 1}")
+        if (tracer := self._runtime.tracer) is not None:
+            tracer.event("slots_read", partition=self.index, slot=slot, count=count)
         pieces = [self._read_piece(offset, length) for offset, length in self.extents(slot, count)]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _read_piece(self, offset: int, length: int) -> bytes:
         try:
-            data = self.device.read(offset, length)
+            with span(self._runtime, "device_read", partition=self.index, offset=offset, length=length):
+                data = self.device.read(offset, length)
         except FileSystemError as error:
             raise BackingStoreError(str(error)) from error
         if len(data) != length:
@@ -187,9 +194,12 @@ class PagingPartition:
     def write(self, slot: int, data: memoryview) -> None:
         """Write whole slots from `slot` on.  BackingStoreError: what they then hold is unknown."""
         at = 0
+        if (tracer := self._runtime.tracer) is not None:
+            tracer.event("slots_write", partition=self.index, slot=slot, count=len(data) // self.page_size)
         for offset, length in self.extents(slot, len(data) // self.page_size):
             try:
-                self.device.write(offset, data[at : at + length])
+                with span(self._runtime, "device_write", partition=self.index, offset=offset, length=length):
+                    self.device.write(offset, data[at : at + length])
             except FileSystemError as error:
                 raise BackingStoreError(str(error)) from error
             at += length

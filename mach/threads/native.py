@@ -17,8 +17,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from mach.threads.runtime import Condition, LockRank, Mutex, OwedBy, Thread, check_order
+
+if TYPE_CHECKING:
+    from mach.trace import Tracer
 
 SWITCH_SECONDS = 0.0002
 
@@ -105,6 +109,7 @@ class NativeRuntime:
     """A Runtime on the operating system's threads and its monotonic clock."""
 
     reports = False
+    tracer: Tracer | None = None  # a traced.TracedRuntime has one
 
     def __init__(self, stack_bytes: int = 0) -> None:
         """`stack_bytes` of stack for each thread forked; 0: what the system gives."""

@@ -26,9 +26,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mach.threads.waiting import Wait
+
+if TYPE_CHECKING:
+    from mach.trace import Tracer
 
 
 class LockRank(enum.IntEnum):
@@ -101,6 +104,7 @@ OwedBy = Callable[[], Iterable[Thread]]
 class Runtime(Protocol):
     """Everything that blocking code may ask of the world.  Times are seconds."""
 
+    tracer: Tracer | None  # who is told what happens (mach/trace.py); None: nobody
     reports: bool  # whether anybody will ask who owes what: the simulated runtime's deadlock report
 
     def fork(self, body: Callable[[], None], name: str, *, daemon: bool = False) -> Thread:

@@ -25,11 +25,15 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from mach.threads.runtime import Condition, Deadlock, LockRank, Mutex, OwedBy, Thread, check_order
 from mach.threads.waiting import Wait, WaitGraph
+
+if TYPE_CHECKING:
+    from mach.trace import Tracer
 
 STEP_SECONDS = 1e-6  # what one scheduling step costs in virtual time
 HISTORY_STEPS = 40  # the last steps told in a deadlock report
@@ -145,6 +149,7 @@ class SimulatedRuntime:
     """A Runtime whose every choice comes from `seed`."""
 
     reports = True
+    tracer: Tracer | None = None  # a traced.TracedRuntime has one
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
