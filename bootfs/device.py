@@ -5,6 +5,7 @@ Interface:
     FileDevice      a regular file or a block device of this machine
     SliceDevice     a part of another device, as a partition is
     MemoryDevice    bytes in memory, for tests and the simulation
+    Claim           what of a disk is claimed by who opens it exclusively
 Invariants:
     1. read gives exactly the bytes asked for, or FileSystemError; never fewer.
     2. write writes all its bytes, or raises; nothing outside [0, size) is ever touched.
@@ -13,9 +14,11 @@ Not here: file systems and partition tables. kernel/ imports this module, so it 
 
 from __future__ import annotations
 
+import enum
 import fcntl
 import os
 import stat
+import struct
 from collections.abc import Callable
 from typing import Protocol
 
@@ -71,14 +74,32 @@ def _whole(transfer: Callable[[int, int], int], offset: int, length: int, name: 
         done += moved
 
 
+class Claim(enum.Flag):
+    """What of a disk a process wants to be alone with: who makes a paging file longer need not disturb who pages on
+    it."""
+
+    CONTENT = 1  # what is in blocks that files have
+    ALLOCATION = 2  # which blocks they have
+    ALL = 3
+
+
+LOCKS_AT = 1 << 62
+
+
 class FileDevice:
     """A regular file or a block device, by path. FileSystemError D_NO_SUCH_DEVICE when it cannot be opened.
 
-    Whoever is going to change the disk asks for it `exclusive`: D_ALREADY_OPEN while another process holds it so (an
-    advisory lock; readers are not kept out).
+    Whoever is going to change the disk asks for it `exclusive`, as far as its `claim` goes: D_ALREADY_OPEN while
+    another process holds any of that (an advisory lock; readers are not kept out).
     """
 
-    def __init__(self, path: str | os.PathLike[str], writable: bool = False, exclusive: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        writable: bool = False,
+        exclusive: bool = False,
+        claim: Claim = Claim.ALL,
+    ) -> None:
         self.name = os.fspath(path)
         self.writable = writable
         self._fd = -1
@@ -90,20 +111,23 @@ class FileDevice:
             self._fd = os.open(self.name, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
             self._size = os.lseek(self._fd, 0, os.SEEK_END)
             if exclusive:
-                self._lock()
+                self._lock(claim)
         except (OSError, ValueError) as error:
             self.close()
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise FileSystemError(FsCode.D_NO_SUCH_DEVICE, f"cannot be opened: {reason}", self.name) from error
 
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.close()
-            raise FileSystemError(
-                FsCode.D_ALREADY_OPEN, "another process pages on it or changes it; stop that first", self.name
-            ) from None
+    def _lock(self, claim: Claim) -> None:
+        """One byte far behind any disk stands for each part of the claim; the lock is the open file's, not ours."""
+        for part in claim:
+            lock = struct.pack("@hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, LOCKS_AT + part.value, 1, 0)
+            try:
+                fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, lock)
+            except (BlockingIOError, PermissionError):
+                self.close()
+                raise FileSystemError(
+                    FsCode.D_ALREADY_OPEN, "another process pages on it or changes it; stop that first", self.name
+                ) from None
 
     @property
     def size(self) -> int:

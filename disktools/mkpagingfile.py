@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 import click
 
-from bootfs.device import BlockDevice, FileDevice, SliceDevice
+from bootfs.device import BlockDevice, Claim, FileDevice, SliceDevice
 from bootfs.disk import open_file_system
 from bootfs.errors import FileSystemError, FsCode
 from bootfs.filesystem import FileSystem
@@ -30,6 +30,7 @@ from bootfs.layout import ByteOrder
 from bootfs.superblock import Format
 from disktools.errors import Refusal
 from disktools.geometry_ufs import default_sizes
+from disktools.growth import plan_growth
 from disktools.newfs import NewFileSystem
 from disktools.paging_file import DEFAULT_PATH, PagingFile, Plan, parse_path, plan_in_existing, plan_new_disk
 from disktools.sizes import format_size, parse_size
@@ -68,6 +69,7 @@ class Request:
     source: str | None
     offset: int | None
     partition: str | None
+    grow: bool
     dry_run: bool
     time: int
 
@@ -90,6 +92,7 @@ EPILOG = """\b
 Examples:
   mkpagingfile disk.img --size 64M --paging-size 32M --from tree/
   mkpagingfile old-disk.img --paging-size 256K
+  mkpagingfile disk.img --grow --paging-size 48M && pagerctl --socket /tmp/pager.sock grow disk.img
   mkpagingfile disk.img --size 1T --paging-size 8G --format ufs2 --byte-order big
 SOURCE_DATE_EPOCH (seconds since 1970), when set, is the time of everything, so that images come out identical."""
 
@@ -113,6 +116,7 @@ SOURCE_DATE_EPOCH (seconds since 1970), when set, is the time of everything, so 
 @click.option("--from", "source", type=click.Path(), metavar="DIR", help="Copy DIR's tree into a new disk.")
 @click.option("--offset", callback=_size, metavar="SIZE", help="The file system begins at this byte of IMAGE.")
 @click.option("--partition", metavar="NAME", help="The file system is in this partition: a, s1a or 1.")
+@click.option("--grow", is_flag=True, help="Make the paging file that is there --paging-size long; a pager may run.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be done and do nothing.")
 @click.option("-f", "--force", is_flag=True, help="Make a new disk over whatever IMAGE holds.")
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
@@ -167,7 +171,11 @@ def _run(request: Request, force: bool, given: list[str]) -> tuple[int, Plan]:
     try:
         status = os.stat(request.image)
     except FileNotFoundError:
+        if request.grow:
+            raise Refusal("is not there; leave --grow out to make it") from None
         return 0, _new_file(request)
+    if force and request.grow:
+        raise Refusal("a new disk has nothing to grow; leave -f or --grow out")
     if stat.S_ISBLK(status.st_mode) and force:
         return 0, _over_device(request)
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode)):
@@ -179,7 +187,7 @@ def _run(request: Request, force: bool, given: list[str]) -> tuple[int, Plan]:
         offset, device = _part(whole, request)
         if given:
             raise Refusal(f"holds a file system already, which {given[0]} cannot change; leave it out, or use -f")
-        plan = plan_in_existing(device, request.wanted, request.time)
+        plan = (plan_growth if request.grow else plan_in_existing)(device, request.wanted, request.time)
         if not request.dry_run:
             with _progress(plan) as progress:
                 plan.write(device, progress)
@@ -187,8 +195,9 @@ def _run(request: Request, force: bool, given: list[str]) -> tuple[int, Plan]:
 
 
 def _opened(request: Request) -> FileDevice:
-    """IMAGE, to be changed by us alone. FileSystemError D_ALREADY_OPEN: a pager pages on it."""
-    return FileDevice(request.image, writable=not request.dry_run, exclusive=not request.dry_run)
+    """IMAGE, to be changed by us alone; growing it disturbs no pager. FileSystemError D_ALREADY_OPEN."""
+    claim = Claim.ALLOCATION if request.grow else Claim.ALL
+    return FileDevice(request.image, writable=not request.dry_run, exclusive=not request.dry_run, claim=claim)
 
 
 def _part(device: BlockDevice, request: Request) -> tuple[int, BlockDevice]:

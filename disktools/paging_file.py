@@ -114,7 +114,7 @@ class Plan:
         return runs
 
 
-def _reserved(size: int, block_size: int, time: int, kind: Format) -> Node:
+def reserved(size: int, block_size: int, time: int, kind: Format) -> Node:
     """The file itself, of whole blocks."""
     whole = -(-size // block_size) * block_size
     if size <= 0:
@@ -145,7 +145,7 @@ def plan_new_disk(
         root.mtime, root.mtimensec = copied.mtime, copied.mtimensec
     file = None
     if wanted:
-        file = _reserved(wanted.size, new.block_size, time, new.format)
+        file = reserved(wanted.size, new.block_size, time, new.format)
         directory = directory_at(root, list(wanted.path[:-1]), time)
         if wanted.path[-1] in directory.children:
             raise Refusal(f"{os.fsdecode(b'/' + b'/'.join(wanted.path))} is in the tree to copy; choose another --path")
@@ -160,8 +160,8 @@ def plan_new_disk(
 def plan_in_existing(device: BlockDevice, wanted: PagingFile, time: int) -> Plan:
     """The paging file inside the file system at byte 0 of `device`. All else stays as it is."""
     fs = find_superblock(device)
-    _check_fit(device, fs)
-    file = _reserved(wanted.size, fs.fs_bsize, time, fs.format)
+    check_fit(device, fs)
+    file = reserved(wanted.size, fs.fs_bsize, time, fs.format)
     place = find_place(device, fs, wanted.path)
     branch = file
     for name in reversed(place.missing[1:]):
@@ -174,7 +174,7 @@ def plan_in_existing(device: BlockDevice, wanted: PagingFile, time: int) -> Plan
     return Plan(fs, allocator, writes, time, wanted, file)
 
 
-def _check_fit(device: BlockDevice, fs: Superblock) -> None:
+def check_fit(device: BlockDevice, fs: Superblock) -> None:
     """FileSystemError unless the file system can be changed from outside: it is clean, and no snapshot must follow."""
     why = None
     values = record(superblock(fs.byte_order, fs.tables)).unpack(device.read(fs.location, SBSIZE))

@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 
 from bootfs.blocklist import BlockList
-from bootfs.device import BlockDevice, FileDevice
+from bootfs.device import BlockDevice, Claim, FileDevice
 from bootfs.errors import FileSystemError, FsCode
 
 PAGING_FILE = "/mach_servers/paging_file"
@@ -73,7 +73,7 @@ class Disks:
             known = self._devices.get((status.st_dev, status.st_ino)) if status else None
             if known is not None:
                 return known
-            device = FileDevice(image, writable=True, exclusive=True)
+            device = FileDevice(image, writable=True, exclusive=True, claim=Claim.CONTENT)
         except (FileSystemError, OSError) as error:
             raise StorageError(str(error)) from None
         if status is not None:
