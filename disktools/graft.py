@@ -57,7 +57,8 @@ def find_place(device: BlockDevice, fs: Superblock, path: tuple[bytes, ...]) -> 
         if name not in names:
             return Place(inode, data, addresses, path[depth:])
         ino = names[name]
-    raise Refusal(f"/{os.fsdecode(b'/'.join(path))} exists already; choose another --path, or make it longer with --grow")
+    where = os.fsdecode(b"/".join(path))
+    raise Refusal(f"/{where} exists already; choose another --path, or make it longer with --grow")
 
 
 def _read_directory(device: BlockDevice, fs: Superblock, inode: Inode) -> tuple[tuple[int, ...], bytes]:
