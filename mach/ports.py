@@ -32,8 +32,9 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import fields
-from typing import Any, Protocol
+from typing import Any
 
+from mach.feeder import Feeder
 from mach.message import Message, Received
 from mach.notify import DeadName, NoSenders, SendOnce
 from mach.page_list import vm_deallocate
@@ -44,16 +45,6 @@ KObject = Callable[[Message], None]
 
 class DeadPort(Exception):
     """The port has died (MACH_SEND_INVALID_DEST); the caller's peer is gone."""
-
-
-class Feeder(Protocol):
-    """Where messages come from besides this process: a carrier.  One thread polls at a time."""
-
-    def poll(self, timeout: float | None) -> None:
-        """Wait until something has arrived and has been sent on to its ports, or wake() was called."""
-
-    def wake(self) -> None:
-        """End another thread's poll()."""
 
 
 class _Queue:
@@ -76,6 +67,7 @@ class Port:
         self.payload = payload
         self.kobject = kobject
         self.limit = limit
+        self.receiver = ipc.runtime.task()  # the task that holds the receive right
         self.queue = _Queue(ipc, name)
         self.space = ipc.runtime.condition(ipc.lock, f"{name}.space")
         self.queued = 0
@@ -262,6 +254,7 @@ class PortSet:
         """Put a port into the set, with what is queued at it."""
         ipc, wake = self._ipc, False
         with ipc.lock:
+            right.port.receiver = ipc.runtime.task()
             came_before = right.port.queue.messages
             right.port.queue = self._queue
             for entry in came_before:

@@ -4,7 +4,7 @@ Interface:
     Network(ipc)                      the carrier of one party; becomes ipc.feeder
         .listen(path, receive_right)  offer that port as a service at `path` (mode 0600)
         .connect(path) -> SendRight   to the service at `path`
-        .poll(timeout), .wake()       as mach.ports.Feeder
+        .poll(timeout), .wake()       as mach.feeder.Feeder
         .stop_listening(), .close()   let nobody in any more; end all connections too
         .violations, .connections     peers disconnected for what they sent; those there are
         .totals()                     the same as counters

@@ -33,6 +33,7 @@ class NativeThread:
     def __init__(self, name: str) -> None:
         self.name = name
         self.vm_privilege = False
+        self.task: object = None
         self.held: list[Mutex] = []
         self.pairs: Counter[str] = Counter()  # written by this thread alone
         self._thread: threading.Thread | None = None
@@ -124,6 +125,7 @@ class NativeRuntime:
 
     def fork(self, body: Callable[[], None], name: str, *, daemon: bool = False) -> Thread:
         thread = NativeThread(name)
+        thread.task = self.task()
 
         def run() -> None:
             try:
@@ -161,6 +163,9 @@ class NativeRuntime:
             thread = NativeThread(threading.current_thread().name)
             self._adopt(thread)
             return thread
+
+    def task(self) -> object:
+        return self.current().task
 
     def lock_pairs(self) -> Mapping[str, int]:
         with self._threads_lock:

@@ -93,6 +93,7 @@ class Thread(Protocol):
 
     name: str
     vm_privilege: bool  # thread_wire (§5.1): its requests for physical memory always succeed
+    task: object  # whose thread it is, None for nobody's in particular; what it forks is of the same task
 
     def join(self) -> None:
         """Wait until it has ended; raises what it raised."""
@@ -123,6 +124,9 @@ class Runtime(Protocol):
         """A place where another thread may run first: each message and each device operation calls it."""
 
     def current(self) -> Thread: ...
+
+    def task(self) -> object:
+        """The current thread's task; None outside all threads too."""
 
     def lock_pairs(self) -> Mapping[str, int]:
         """Lock/unlock pairs so far, by mutex name."""

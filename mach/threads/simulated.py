@@ -47,6 +47,7 @@ class SimulatedThread:
         self.name = name
         self.daemon = daemon
         self.vm_privilege = False
+        self.task: object = None
         self.held: list[Mutex] = []
         self.blocked_on: Callable[[], str] | None = None
         self.owed_by: OwedBy | None = None  # while it is blocked
@@ -176,6 +177,7 @@ class SimulatedRuntime:
     def fork(self, body: Callable[[], None], name: str, *, daemon: bool = False) -> Thread:
         thread = SimulatedThread(name, daemon)
         thread.runtime = self
+        thread.task = self.task()
         thread.greenlet = greenlet(lambda: self._thread_main(thread, body), self._hub)
         self._threads.append(thread)
         self._ready.append(thread)
@@ -211,6 +213,9 @@ class SimulatedRuntime:
         if self._running is None:
             raise RuntimeError("a simulated runtime is used from outside its run()")
         return self._running
+
+    def task(self) -> object:
+        return None if self._running is None else self._running.task
 
     def lock_pairs(self) -> Mapping[str, int]:
         return self.pairs
