@@ -24,6 +24,8 @@ from typing import Protocol
 
 from bootfs.errors import FileSystemError, FsCode
 
+__all__ = ["BlockDevice", "Bytes", "FileDevice", "FileSystemError", "MemoryDevice", "SliceDevice"]
+
 Bytes = bytes | bytearray | memoryview
 
 

@@ -38,6 +38,8 @@ class Debts:
             return [*self._servers(event), *self._of_pageout()]
         if event is self._host.resident:
             return self._of_pageout()
+        if event in self._host.device_memory.collecting:
+            return [self._host.device_memory.collecting[0]]
         if event is pageout:
             return [thread for object in self._host.objects.by_id.values() for thread in self._servers(object)]
         return ()

@@ -2,14 +2,14 @@
 
 Interface:
     Host(runtime, ipc, memory_bytes, page_size=4096, ...)   a machine, not yet paging; MachError if it is too small
-        .start()                                            forks the pageout daemon
+        .start()                                            forks the pageout daemon, io_done, the devices' engines
         .host_priv                                          a send right to the privileged host port
         .vm_set_default_memory_manager(host_priv, new) -> the old one
         .thread_wire(host_priv, thread, wired)
         .task_create(name) -> Task
         .vm_statistics() -> dict
         .check()
-        .processor .resident .objects .pagers .vm_fault .pageout .manager .tasks
+        .processor .resident .objects .pagers .vm_fault .pageout .manager .devices .device_memory .tasks
 
 Not here: who pages for it, on which runtime, and over which carrier: a composition root decides (kernel/machsim/).
 """
@@ -20,6 +20,8 @@ import itertools
 
 from kernel.debts import Debts
 from kernel.default_manager import DefaultManager
+from kernel.device_memory import DeviceMemory
+from kernel.device_service import DeviceService
 from kernel.memory_object import MemoryObjects
 from kernel.pageout import PageoutDaemon
 from kernel.processor import Processor
@@ -69,6 +71,8 @@ class Host:
         self.pageout = PageoutDaemon(
             self.processor, self.resident, self.objects, self.pagers, self.manager, pageout_time_scale
         )
+        self.device_memory = DeviceMemory(self.processor, self.resident, self.objects)
+        self.devices = DeviceService(runtime, ipc, self.processor, self.device_memory, self.manager)
         self.processor.owers = Debts(self).owers
         self.tasks: dict[int, Task] = {}
         self._task_numbers = itertools.count(1)
@@ -77,6 +81,7 @@ class Host:
 
     def start(self) -> None:
         self.pageout.start()
+        self.devices.start()
 
     # -- calls with the privileged host port -------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kernel.pmap import Pmap
+from kernel.resident import Page
 from kernel.vm_map import MapEntry, VmMap
 from mach.kern_return import KernReturn, MachError
 from mach.memory_object import VmProt
@@ -126,6 +127,13 @@ class Task:
         code = self.host.vm_fault.fault(self.map, self.pmap, address, access)
         if code is not KernReturn.KERN_SUCCESS:
             raise MachError(code, f"task {self.name} at {address:#x}")
+
+    def resident_page(self, address: int, access: int) -> Page:
+        """The page at `address`, faulted in for `access`.  The kernel mutex is held, and released by a fault."""
+        mapped = self.pmap.writable if access & WRITE else self.pmap.readable
+        while (page := mapped.get(address // self._page_size)) is None:
+            self._fault(address, access)
+        return page
 
     def terminate(self) -> None:
         """Give all memory back; the task is gone."""

@@ -82,6 +82,14 @@ class VmMap:
         self._insert(index, MapEntry(start, end))
         return start
 
+    def enter(self, object: VmObject, size: int) -> int:
+        """Map an object of `size` bytes anywhere; a reference of the caller's becomes the entry's."""
+        start = self.allocate(size)
+        entry = self.lookup(start)
+        assert entry is not None
+        entry.object = object
+        return start
+
     def deallocate(self, address: int, size: int) -> list[VmObject]:
         """Remove what is allocated within the range; holes are no error.  The caller drops a reference of each object
         that is returned, once nothing maps its pages any more: the last reference waits for paging.  Pages of an object

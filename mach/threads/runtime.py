@@ -95,6 +95,8 @@ class Thread(Protocol):
     vm_privilege: bool  # thread_wire (§5.1): its requests for physical memory always succeed
     task: object  # whose thread it is, None for nobody's in particular; what it forks is of the same task
 
+    def __hash__(self) -> int: ...
+
     def join(self) -> None:
         """Wait until it has ended; raises what it raised."""
 

@@ -1,0 +1,52 @@
+"""The pager's own memory: where its code, its stacks and its buffers lie (paper §5.4).
+
+Interface:
+    OwnMemory         what the pager says of it while it runs
+        .begin(privileged)       a server thread begins: it gets a stack and a buffer, and privilege if it is to have it
+        .run(routine)            the thread executes a routine: its code and its stack are referenced
+        .through_buffer(data)    page data passes through the thread's buffer
+        .allocate(size)          kalloc: so many bytes more, for good
+    ProcessMemory     of a pager that is a process of its own: the operating system keeps it (pager/wiring.py)
+
+A pager that runs as a task of a simulated machine has its memory in frames of that machine: what is not wired there is
+paged out like everybody's, by the pager itself.  That memory is made by whoever makes the task.
+
+Not here: what the pager does with it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from mach.threads import Runtime
+
+
+class OwnMemory(Protocol):
+    """See the head of the module.  Each call may fault, and so wait for memory: no lock is held."""
+
+    def begin(self, privileged: bool) -> None: ...
+
+    def run(self, routine: str) -> None: ...
+
+    def through_buffer(self, data: bytes) -> bytes: ...
+
+    def allocate(self, size: int) -> None: ...
+
+
+class ProcessMemory:
+    """The memory of this process."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def begin(self, privileged: bool) -> None:
+        self._runtime.current().vm_privilege = privileged
+
+    def run(self, routine: str) -> None:
+        """It is where it is."""
+
+    def through_buffer(self, data: bytes) -> bytes:
+        return data
+
+    def allocate(self, size: int) -> None:
+        """It will be had from the interpreter."""
