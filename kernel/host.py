@@ -80,6 +80,8 @@ class Host:
         self.host_priv = self._priv_port.make_send()
 
     def start(self) -> None:
+        if (tracer := self.runtime.tracer) is not None:
+            tracer.event("machine", frames=self.resident.store.frames, page_size=self.page_size)
         self.pageout.start()
         self.devices.start()
 

@@ -156,7 +156,7 @@ class Connection:
     def _put(self, packet: Packet, after: After) -> None:
         """Send a packet, or keep it until the peer reads."""
         if (tracer := self.ipc.runtime.tracer) is not None:
-            tracer.crossed(self.trace_name, outwards=True)
+            tracer.crossed(self.trace_name, self.initiator, outwards=True)
         try:
             if not self._outbox and send_packet(self.sock, packet):
                 return
@@ -220,7 +220,7 @@ class Connection:
     def arrived(self, packet: Packet) -> None:
         """Deliver a packet, or raise ProtocolViolation."""
         if (tracer := self.ipc.runtime.tracer) is not None:
-            tracer.crossed(self.trace_name, outwards=False)
+            tracer.crossed(self.trace_name, self.initiator, outwards=False)
         after: After = []
         target: Port | None = None
         body = memoryview(packet.body)

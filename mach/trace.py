@@ -7,7 +7,7 @@ Interface:
                                               Gives a dict: what is put into it is told at the end
         .sending(port, message)               a context: a message, and what its receiver does in its sender's context
         .received(queue, port, seqno, message)    from here on the thread acts because of that message
-        .crossed(connection, outwards)        a packet left for, or came from, another process
+        .crossed(connection, initiator, outwards)        a packet left for, or came from, another process
         .current() -> int                     number of the event that causes what this thread does; 0: none
         .close()
     span(runtime, kind, **values)             the same, or nothing, for a runtime that may be traced
@@ -83,7 +83,7 @@ class Tracer:
         self._in_flight: dict[int, int] = {}  # event of its sending, by id() of a message that a queue holds
         self._packets: Counter[tuple[str, bool]] = Counter()
         self._summaries: dict[type[Message], Callable[[Message], dict[str, Value]]] = {}
-        self.close: Callable[[], object] = lambda: None
+        self.closing: Callable[[], object] = lambda: None
         head = {"trace": VERSION, "party": party, "pid": os.getpid()} | facts
         write(_encode(head).encode() + b"\n")
 
@@ -114,6 +114,11 @@ class Tracer:
             causes.serving = serving
             self._tell(thread, f"{kind}_end", number, outcome)
 
+    def close(self) -> None:
+        """Tell nothing any more, and see that all that was told is written.  Other threads may go on."""
+        self._write = len
+        self.closing()
+
     # -- messages ----------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -139,10 +144,14 @@ class Tracer:
         sent = self._in_flight.pop(id(message), 0)
         causes.serve(self._tell(thread, "receive", sent, values | self._summary(message)))
 
-    def crossed(self, connection: str, outwards: bool) -> None:
+    def crossed(self, connection: str, initiator: bool, outwards: bool) -> None:
         """A packet at the border of the process.  Called in the order of the packets of each direction."""
         self._packets[connection, outwards] += 1
-        values: dict[str, Value] = {"connection": connection, "packet": self._packets[connection, outwards]}
+        values: dict[str, Value] = {
+            "connection": connection,
+            "from_initiator": initiator == outwards,
+            "packet": self._packets[connection, outwards],
+        }
         if outwards:
             self.event("packet_out", **values)
         else:  # what led to it, the other process knows
@@ -197,5 +206,5 @@ def open_trace(runtime: Runtime, path: str, party: str, **facts: Value) -> Trace
     raw: Any = gzip.GzipFile(path, "wb", compresslevel=3) if path.endswith(".gz") else FileIO(path, "wb")
     file = BufferedWriter(raw, BUFFER_BYTES)  # any thread may write to it
     tracer = Tracer(runtime, file.write, party, **facts)
-    tracer.close = file.close
+    tracer.closing = file.close
     return tracer

@@ -60,6 +60,8 @@ class BackingStore:
                 raise BackingStoreError(f"{name}: {name} already pages on these blocks")
             self._check_alone(name, device, blocks, None)
             self._partitions[index : index + 1] = [partition]
+            if (tracer := self._runtime.tracer) is not None:
+                tracer.event("partition", partition=index, name=name, slots=partition.total)
             self._arrange()
             return partition
 

@@ -22,7 +22,8 @@ import click
 from bootfs.errors import FileSystemError
 from mach.ports import Ipc
 from mach.socket_carrier import Network, SocketInUse
-from mach.threads import NativeRuntime
+from mach.threads import NativeRuntime, Runtime
+from mach.threads.traced import traced
 from pager import wiring
 from pager.default_pager import DefaultPager
 from pager.partition import BackingStoreError
@@ -44,6 +45,7 @@ STACK_BYTES = 512 * 1024  # of each server thread: it is wired, so what it does 
 @click.option("--offset", type=click.IntRange(0), metavar="BYTES", help="Where the file system begins in the images.")
 @click.option("--wire/--no-wire", default=True, show_default=True, help="Lock the pager into memory (paper, 5.4).")
 @click.option("--ready-fd", type=int, metavar="N", help="Write a line to this descriptor when ready, and close it.")
+@click.option("--trace", "trace_path", metavar="FILE", help="Write every event to FILE, for `machsim explain`.")
 @click.version_option(package_name="mach-default-pager")
 def main(
     images: tuple[str, ...],
@@ -54,6 +56,7 @@ def main(
     offset: int | None,
     wire: bool,
     ready_fd: int | None,
+    trace_path: str | None,
 ) -> None:
     """Serve memory objects out of the paging file of each IMAGE, in the foreground.
 
@@ -66,7 +69,12 @@ def main(
         raise click.BadParameter("1 to 64", param_hint="--threads")
     signals = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before any thread: they are waited for below
-    runtime = NativeRuntime(stack_bytes=STACK_BYTES)
+    try:
+        runtime = traced(NativeRuntime(stack_bytes=STACK_BYTES), trace_path, "pager")
+    except OSError as error:
+        raise click.ClickException(
+            f"cannot write the trace to {trace_path}: {(error.strerror or '').lower()}"
+        ) from None
     log = Log(runtime)
     ipc = Ipc(runtime)
     pager = DefaultPager(runtime, ipc, page_size, log)
@@ -96,7 +104,7 @@ class Log:
 
     LINES_PER_SECOND = 5
 
-    def __init__(self, runtime: NativeRuntime) -> None:
+    def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._second = 0
         self._lines = 0
@@ -167,5 +175,7 @@ def _drain(pager: DefaultPager, network: Network, disks: Disks, log: Log) -> Non
         disks.sync()
     except FileSystemError as error:
         log(str(error))
+    if pager.runtime.tracer is not None:
+        pager.runtime.tracer.close()
     sys.stdout.flush()
     os._exit(0)  # the server threads wait for messages; there is nothing that they must undo

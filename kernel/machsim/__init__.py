@@ -17,6 +17,7 @@ import importlib
 import click
 
 SUBCOMMANDS = {
+    "explain": "kernel.machsim.explain:explain",
     "pattern": "kernel.machsim.pattern:pattern",
     "run": "kernel.machsim.run:run",
 }

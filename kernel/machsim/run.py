@@ -8,7 +8,8 @@ Not here: how anything works.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import click
@@ -22,6 +23,7 @@ from mach.kern_return import MachError
 from mach.ports import DeadPort, Ipc, SendRight
 from mach.socket_carrier import Network, NobodyThere, SocketInUse
 from mach.threads import Deadlock, NativeRuntime, Runtime
+from mach.threads.traced import traced
 
 NATIVE_TIME_SCALE = 0.001  # Mach's pauses, in microseconds: a pager behind a socket takes tens of them for a page
 PAGER_SECONDS = 10.0  # to tell its page size
@@ -40,6 +42,7 @@ PAGER_SECONDS = 10.0  # to tell its page size
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the pattern and the schedule.")
 @click.option("--kernel-socket", metavar="PATH", help="Serve the kernel's insides at PATH, for pagermount --kernel.")
 @click.option("--hold", is_flag=True, help="Keep the machine up after the verification, until SIGTERM.")
+@click.option("--trace", "trace_path", metavar="FILE", help="Write every event to FILE, for `machsim explain`.")
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 @click.version_option(package_name="mach-default-pager")
 def run(
@@ -51,6 +54,7 @@ def run(
     seed: int,
     kernel_socket: str | None,
     hold: bool,
+    trace_path: str | None,
     as_json: bool,
 ) -> None:
     """Write a pattern over more memory than there is, rewrite parts, read all back, and verify every byte.
@@ -63,24 +67,41 @@ def run(
         raise click.UsageError("--kernel-socket and --hold need --socket: simulated time ends with the program")
     try:
         if socket_path:
-            order = partial(Order.fitting, memory, virtual, tasks, seed)
-            _run_over_socket(order, socket_path, kernel_socket, lambda outcome: conclude(outcome, as_json, hold))
+            with _traced(NativeRuntime(), trace_path) as runtime:
+                order = partial(Order.fitting, memory, virtual, tasks, seed)
+                end = partial(conclude, as_json=as_json, hold=hold)
+                _run_over_socket(runtime, order, socket_path, kernel_socket, end)
         else:
-            conclude(_run_in_process(Order(memory, virtual or DEFAULT_VIRTUAL, tasks, seed)), as_json, False)
+            order_in_process = Order(memory, virtual or DEFAULT_VIRTUAL, tasks, seed)
+            conclude(_run_in_process(order_in_process, trace_path), as_json, False)
     except (MachError, KernelPanic, NobodyThere, SocketInUse) as error:
         raise click.ClickException(str(error)) from None
     except Deadlock as deadlock:
         raise click.ClickException(str(deadlock)) from None
 
 
-def _run_in_process(order: Order) -> Outcome:
+@contextmanager
+def _traced(runtime: Runtime, path: str | None) -> Iterator[Runtime]:
+    """The runtime, traced into the file if there is to be one."""
+    try:
+        runtime = traced(runtime, path, "machine")
+    except OSError as error:
+        raise click.ClickException(f"cannot write the trace to {path}: {(error.strerror or '').lower()}") from None
+    try:
+        yield runtime
+    finally:
+        if runtime.tracer is not None:
+            runtime.tracer.close()
+
+
+def _run_in_process(order: Order, trace_path: str | None) -> Outcome:
     """Kernel, pager and disk on one simulated runtime: the run is a function of the seed."""
     from mach.threads.simulated import SimulatedRuntime
 
-    runtime = SimulatedRuntime(order.seed)
+    simulated = SimulatedRuntime(order.seed)
     outcomes: list[Outcome] = []
 
-    def machine() -> None:
+    def machine(runtime: Runtime) -> None:
         ipc = Ipc(runtime)
         host = Host(runtime, ipc, order.memory)
         host.start()
@@ -88,7 +109,8 @@ def _run_in_process(order: Order) -> Outcome:
         outcomes.append(_work(order, host, _pager_in_process(runtime, ipc, space, host.page_size), True, space))
         host.check()
 
-    runtime.run(machine)
+    with _traced(simulated, trace_path) as runtime:
+        simulated.run(lambda: machine(runtime))
     return outcomes[0]
 
 
@@ -107,10 +129,13 @@ def _pager_in_process(runtime: Runtime, ipc: Ipc, space: int, page_size: int) ->
 
 
 def _run_over_socket(
-    order_for: Callable[[int], Order], socket_path: str, kernel_socket: str | None, conclude: Callable[[Outcome], None]
+    runtime: Runtime,
+    order_for: Callable[[int], Order],
+    socket_path: str,
+    kernel_socket: str | None,
+    conclude: Callable[[Outcome], None],
 ) -> None:
     """The kernel here, on real threads; the pager behind a socket.  `order_for` is told the pager's free bytes."""
-    runtime = NativeRuntime()
     ipc = Ipc(runtime)
     network = Network(ipc)
     try:

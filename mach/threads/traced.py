@@ -2,6 +2,7 @@
 
 Interface:
     TracedRuntime(runtime)    a Runtime over another; its .tracer is to be set before anything is built on it
+    traced(runtime, path, party) -> Runtime    the runtime itself without a path, else one that is traced into that file
 
 Told (mach/trace.py):
     lock_wait   mutex, holder      a mutex that somebody held when it was wanted
@@ -20,7 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from mach.threads.runtime import Condition, LockRank, Mutex, OwedBy, Runtime, Thread
-from mach.trace import Tracer
+from mach.trace import Tracer, open_trace
 
 
 class TracedMutex:
@@ -117,3 +118,12 @@ class TracedRuntime:
 
     def lock_pairs(self) -> Mapping[str, int]:
         return self.runtime.lock_pairs()
+
+
+def traced(runtime: Runtime, path: str | None, party: str, **facts: str | int) -> Runtime:
+    """OSError if the file cannot be made.  Whoever ends the run closes the tracer."""
+    if path is None:
+        return runtime
+    over = TracedRuntime(runtime)
+    over.tracer = open_trace(over, path, party, **facts)
+    return over
