@@ -1,4 +1,4 @@
-"""`--trace` and `machsim explain`: a fault told from the store to the disk block and back, in one process and in two."""
+"""`--trace` and `machsim explain`: a fault from the store to the disk block and back, the pager here or elsewhere."""
 
 from __future__ import annotations
 
