@@ -91,7 +91,7 @@ class Host:
         """The right to the old default memory manager, which is the caller's now.  With `new`, that right becomes the
         kernel's and the port the default memory manager; with None nothing changes.  KERN_INVALID_HOST (mach.md 4.3).
         """
-        if not self._is_priv(host_priv):
+        if not self.is_priv(host_priv):
             raise MachError(
                 KernReturn.KERN_INVALID_HOST, "vm_set_default_memory_manager needs the privileged host port"
             )
@@ -100,11 +100,11 @@ class Host:
     def thread_wire(self, host_priv: SendRight | None, thread: Thread | None, wired: bool) -> None:
         """Let the current thread's requests for memory always succeed, or no more.  KERN_INVALID_ARGUMENT for a host
         port that is not privileged, no thread, or another thread than the current one (mach.md 4.2)."""
-        if not self._is_priv(host_priv) or thread is None or thread is not self.runtime.current():
+        if not self.is_priv(host_priv) or thread is None or thread is not self.runtime.current():
             raise MachError(KernReturn.KERN_INVALID_ARGUMENT, "thread_wire")
         thread.vm_privilege = wired
 
-    def _is_priv(self, right: SendRight | None) -> bool:
+    def is_priv(self, right: SendRight | None) -> bool:
         """Holding a send right to that port is the only credential (mach.md 4.11)."""
         return right is not None and right.port is self._priv_port.port
 

@@ -126,7 +126,7 @@ class Task:
         self.faults += 1
         code = self.host.vm_fault.fault(self.map, self.pmap, address, access)
         if code is not KernReturn.KERN_SUCCESS:
-            raise MachError(code, f"task {self.name} at {address:#x}")
+            raise MachError(code, f"task {self.name} at {address:#x}", address)
 
     def resident_page(self, address: int, access: int) -> Page:
         """The page at `address`, faulted in for `access`.  The kernel mutex is held, and released by a fault."""

@@ -52,8 +52,9 @@ class KernReturn(enum.IntEnum):
 
 
 class MachError(Exception):
-    """A call failed.  `code` is its KernReturn."""
+    """A call failed.  `code` is its KernReturn; of a reference to memory that failed, `address` is where."""
 
-    def __init__(self, code: KernReturn, words: str) -> None:
+    def __init__(self, code: KernReturn, words: str, address: int | None = None) -> None:
         super().__init__(f"{words} ({code.name})")
         self.code = code
+        self.address = address

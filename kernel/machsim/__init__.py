@@ -17,7 +17,9 @@ import importlib
 import click
 
 SUBCOMMANDS = {
+    "boot": "kernel.machsim.boot:boot",
     "explain": "kernel.machsim.explain:explain",
+    "images": "kernel.machsim.images:images",
     "pattern": "kernel.machsim.pattern:pattern",
     "run": "kernel.machsim.run:run",
 }

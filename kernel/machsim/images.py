@@ -1,0 +1,116 @@
+"""`machsim images`: the executables that a machine boots from: a kernel, a bootstrap, and a first server.
+
+Interface:
+    images                                     the click command
+    kernel_image(), bootstrap_image(), startup_image() -> bytes     a.out executables
+
+Each is a real executable whose text is the code of the Python modules that it stands for, compiled, and whose symbols
+are their functions, so that its sizes mean something; at its entry stands its name for kernel/python_programs.py.  What
+a machine does with its text is what it would do with machine code, but for executing it.
+
+Not here: glueing them (disktools/makeboot.py).
+"""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType
+
+import click
+
+from kernel.python_programs import program_text
+from mach.aout import TEXT_START, Magic, Symbol, SymbolType, make_executable
+
+ROOMS = Path(__file__).resolve().parent.parent.parent
+KERNEL_BASE = 0xC0100000  # linked there, loaded at the same place less 0xC0000000
+KERNEL_BSS_BYTES = 64 * 1024  # what a kernel has before it has memory: a stack, page tables
+BOOTSTRAP_BSS_BYTES = 4096
+WITHOUT = {"pager": ("pagerd.py", "pagerctl.py", "client.py")}  # parts of the room that are commands of their own
+
+
+def kernel_image() -> bytes:
+    """0407 as Mach's was, with the symbols that it finds its own end by."""
+    text, symbols = _compiled("kernel", _modules("kernel", "mach"), KERNEL_BASE)
+    data = _names(symbols)
+    edata = KERNEL_BASE + len(text) + len(data)
+    symbols += [
+        Symbol("_edata", edata, SymbolType.DATA),
+        Symbol("_end", edata + KERNEL_BSS_BYTES, SymbolType.BSS),
+    ]
+    return make_executable(Magic.OMAGIC, text, data, KERNEL_BSS_BYTES, symbols, KERNEL_BASE)
+
+
+def bootstrap_image() -> bytes:
+    """The bootstrap service with the default pager and the bootstrap file system, in one task (paper §6)."""
+    text, symbols = _compiled("bootstrap", _modules("pager", "bootfs", "mach"), TEXT_START)
+    return make_executable(Magic.NMAGIC, text, _names(symbols), BOOTSTRAP_BSS_BYTES, symbols)
+
+
+def startup_image() -> bytes:
+    text, symbols = _compiled("startup", [Path("kernel/machsim/startup.py")], TEXT_START + 32)
+    return make_executable(Magic.ZMAGIC, text, _names(symbols), 0, symbols)
+
+
+def _modules(*rooms: str) -> list[Path]:
+    """The modules of rooms, without their commands."""
+    return [
+        path.relative_to(ROOMS)
+        for room in rooms
+        for path in sorted((ROOMS / room).rglob("*.py"))
+        if "machsim" not in path.parts and path.name not in WITHOUT.get(room, ())
+    ]
+
+
+def _compiled(name: str, modules: list[Path], base: int) -> tuple[bytes, list[Symbol]]:
+    """The text of `name`, and its functions with their addresses, if the text begins at `base`."""
+    text = bytearray(program_text(name))
+    symbols = [Symbol("start", base)]
+    for module in modules:
+        source = (ROOMS / module).read_bytes()
+        code = compile(source, str(module), "exec", dont_inherit=True, optimize=2)
+        body = marshal.dumps(code)
+        for function in _functions(code):
+            at = body.find(function.co_code)
+            if at >= 0:
+                symbols.append(Symbol(f"_{function.co_qualname}", base + len(text) + at))
+        text += body
+    return bytes(text + bytes(-len(text) % 4)), symbols
+
+
+def _functions(code: CodeType) -> Iterator[CodeType]:
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield constant
+            yield from _functions(constant)
+
+
+def _names(symbols: list[Symbol]) -> bytes:
+    """Data: the names that the code looks up, one after another."""
+    data = b"".join(symbol.name.encode("ascii", "replace") + b"\0" for symbol in symbols)
+    return data + bytes(-len(data) % 4)
+
+
+@click.command(epilog="Example: machsim images boot && makeboot -o mach.boot boot/mach_kernel boot/bootstrap")
+@click.argument("directory", metavar="DIRECTORY", type=click.Path())
+@click.version_option(package_name="mach-default-pager")
+def images(directory: str) -> None:
+    """Write a kernel, a bootstrap, and a tree for a disk with a first server, into DIRECTORY.
+
+    makeboot glues the first two; mkpagingfile --from DIRECTORY/tree makes the disk.
+    """
+    files = {
+        "mach_kernel": kernel_image(),
+        "bootstrap": bootstrap_image(),
+        "tree/mach_servers/startup": startup_image(),
+    }
+    try:
+        for name, content in files.items():
+            path = Path(directory) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            path.chmod(0o755)
+            click.echo(f"{path}: {len(content)} bytes")
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or directory}: {(error.strerror or '').lower()}") from None

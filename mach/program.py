@@ -1,0 +1,115 @@
+"""What a program of the machine can reach: itself, its ports, and the calls that the kernel answers.
+
+Interface (protocols, which the kernel implements, in whatever process the program runs):
+    Program    a program that runs: its task, stack pointer, ports by name, console, devices, and the kernel
+    TaskPort, ThreadPort, KernelCalls    what holding such a port lets one do
+    Console    the console device
+    Panicked   ends a thread that has had the machine stop
+
+A program of the machine is a function of Program, or machine code; either sees its arguments and its memory in its own
+address map, and nothing else of the kernel's than this.
+
+Not here: which calls need which right: the kernel checks that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol
+
+from mach.memory_object import VmProt
+from mach.ports import Ipc, SendRight
+from mach.threads import Runtime, Thread
+
+
+class Panicked(Exception):
+    """The machine stops, and the thread that had it stop ends here."""
+
+
+class Console(Protocol):
+    """The console: what is written is seen by a person, whose answer is a line."""
+
+    def write(self, text: str) -> None: ...
+
+    def read_line(self) -> str | None:
+        """One line without its end; None if nobody will ever answer."""
+
+
+class Region(Protocol):
+    """One range of an address map."""
+
+    start: int
+    end: int
+    protection: int
+
+
+class ThreadPort(Protocol):
+    """A thread that another has made."""
+
+    def set_state(self, pc: int, sp: int) -> None: ...
+
+    def resume(self) -> None:
+        """thread_resume: the first one lets it run."""
+
+
+class TaskPort(Protocol):
+    """A task, to its creator and to itself.  Errors are MachError."""
+
+    name: str
+
+    def vm_allocate(self, size: int, address: int | None = None) -> int: ...
+
+    def vm_deallocate(self, address: int, size: int) -> None: ...
+
+    def vm_protect(self, address: int, size: int, protection: VmProt, set_maximum: bool = False) -> None: ...
+
+    def vm_region(self, address: int) -> Region: ...
+
+    def read(self, address: int, length: int) -> bytes: ...
+
+    def write(self, address: int, data: bytes) -> None: ...
+
+    def set_bootstrap_port(self, right: SendRight) -> None:
+        """task_set_special_port; the right is the task's from now on."""
+
+    def set_exception_port(self, right: SendRight) -> None: ...
+
+    def bootstrap_port(self) -> SendRight | None:
+        """task_get_special_port: a right of the caller's own."""
+
+    def thread_create(self) -> ThreadPort: ...
+
+    def terminate(self) -> None: ...
+
+
+class KernelCalls(Protocol):
+    """The kernel's calls that concern the whole machine."""
+
+    page_size: int
+
+    def task_create(self, name: str) -> TaskPort:
+        """A task with an empty address map: nothing is inherited."""
+
+    def vm_set_default_memory_manager(self, host_priv: SendRight | None, new: SendRight | None) -> SendRight | None: ...
+
+    def thread_wire(self, host_priv: SendRight | None, thread: Thread | None, wired: bool) -> None: ...
+
+    def vm_statistics(self) -> dict[str, int]: ...
+
+    def panic(self, host_priv: SendRight | None, words: str) -> NoReturn:
+        """host_reboot(RB_DEBUGGER), as user programs panic: the machine stops, and says so."""
+
+
+@dataclass(slots=True)
+class Program:
+    """A program that runs in a thread of the machine."""
+
+    runtime: Runtime
+    ipc: Ipc
+    kernel: KernelCalls
+    task: TaskPort
+    sp: int
+    ports: Mapping[int, SendRight]  # its send rights, by name
+    console: Console
+    devices: Mapping[str, Any]  # disks by name, as device_open would find them

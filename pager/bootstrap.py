@@ -1,0 +1,251 @@
+"""The bootstrap service: the first task of the machine, which starts the first server and then is the default pager.
+
+Interface:
+    bootstrap(program)    its main(): what the bootstrap image of a boot file stands for (paper §6.1; mach.md 1.2)
+
+In Mach's order: find the server directory; find the paging file; become the default memory manager; make the first
+server's task, with our ports for its bootstrap and exceptions; load it; let it run; and only then serve.  What is sent
+to the pager's and the bootstrap port in between waits in their queues.
+
+Invariants:
+    1. Whatever is on the disk, this task ends in serving or in a panic that says why, never in an exception.
+    2. The thread that answers the bootstrap port is not privileged, and no pager thread waits for it (paper §4).
+
+Not here: paging (default_pager.py); executables (bootstrap_loader.py); files and devices (bootfs).
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from bootfs.blocklist import BlockList, Run
+from bootfs.errors import FileSystemError, FsCode
+from bootfs.lookup import OpenFile, open_file
+from mach.argument_block import read_arguments
+from mach.bootstrap import (
+    BootstrapPorts,
+    BootstrapPortsReply,
+    BootstrapPrivilegedPorts,
+    BootstrapPrivilegedPortsReply,
+)
+from mach.exception import ExceptionRaise
+from mach.kern_return import KernReturn, MachError
+from mach.memory_object import VmProt
+from mach.message import Message
+from mach.ports import DeadPort, SendRight, drop_rights
+from mach.program import Panicked, Program
+from pager.bootstrap_loader import LoadError, load_program
+from pager.default_pager import DefaultPager
+from pager.partition import BackingStoreError
+
+SERVER_DIRECTORY = "mach_servers"
+PAGING_FILE = "paging_file"
+FIRST_SERVER = "startup"
+
+
+def bootstrap(program: Program) -> None:
+    """See the head of the module.  Returns when the pager's threads serve."""
+    _Bootstrap(program).main()
+
+
+class _Bootstrap:
+    """The one bootstrap of a machine, under way."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.console = program.console
+        self.host: SendRight | None = None
+        self.device: SendRight | None = None
+        self.flags = ""
+        self.root = ""
+        self.directory = ""
+
+    def main(self) -> None:
+        try:
+            self.boot()
+        except (
+            MachError,
+            FileSystemError,
+            ValueError,
+        ) as error:  # our own memory or arguments are not what they must be
+            self.panic(str(error))
+
+    def boot(self) -> None:
+        self.read_arguments()
+        self.find_server_directory()
+        pager = DefaultPager(self.program.runtime, self.program.ipc, self.program.kernel.page_size, self.say)
+        self.find_paging_file(pager)
+        self.become_default_manager(pager)
+        self.port = self.program.ipc.allocate("bootstrap", payload=self)
+        self.program.task.set_exception_port(self.port.make_send())
+        self.start_first_server()
+        self.give_back_stack()
+        pager.start()
+        self.program.runtime.fork(self.serve, "bootstrap service", daemon=True)
+
+    def say(self, words: str) -> None:
+        self.console.write(f"(default pager) {words}\n")
+
+    def panic(self, words: str) -> NoReturn:
+        self.program.kernel.panic(self.host, f"(bootstrap) {words}")
+
+    # -- what it was told ----------------------------------------------------------------------------------------------
+
+    def read_arguments(self) -> None:
+        """argv: "bootstrap", flags, the names of the host's and the device port in decimal, the root device."""
+        arguments = [one.decode("latin-1") for one in read_arguments(self.program.task.read, self.program.sp)]
+        names = [int(text) if text.isdecimal() else 0 for text in arguments[2:4]]
+        rights = [self.program.ports.get(name) for name in names]
+        self.host, self.device = (rights + [None, None])[:2]
+        if len(arguments) < 5:
+            self.panic("not enough arguments")
+        if not arguments[1].startswith("-"):
+            self.panic("no flags")
+        self.flags, self.root = arguments[1], arguments[4]
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    def open(self, name: str) -> OpenFile:
+        return open_file(self.program.devices, name)
+
+    def find_server_directory(self) -> None:
+        """Asks until there is one (BOOT:298): without servers there is nothing to boot."""
+        default = f"/dev/{self.root}/{SERVER_DIRECTORY}"
+        self.directory = self.ask_directory(default) if "q" in self.flags else default
+        while not self.is_directory(self.directory):
+            self.directory = self.ask_directory(default)
+
+    def ask_directory(self, default: str) -> str:
+        self.console.write(f"Server directory? [ {default} ] ")
+        answer = self.console.read_line()
+        if answer is None:
+            self.panic("nobody answers at the console")
+        return answer or default
+
+    def is_directory(self, name: str) -> bool:
+        try:
+            file = self.open(name)
+        except FileSystemError as error:
+            self.console.write(f"Can't open server directory {name}: {int(error.code)} ({error})\n")
+            return False
+        if file.inode is None or file.inode.kind != "dir":
+            self.console.write(f"{name} is not a directory\n")
+            return False
+        return True
+
+    def find_paging_file(self, pager: DefaultPager) -> None:
+        """Asks until there is one, or the answer is empty: then the machine runs without paging (SETUP:150)."""
+        name = f"{self.directory}/{PAGING_FILE}"
+        while not self.add_paging_file(pager, name):
+            self.console.write("Paging file name ? ")
+            name = self.console.read_line() or ""
+            if not name:
+                self.console.write("*** WARNING: running without paging area!\n")
+                return
+
+    def add_paging_file(self, pager: DefaultPager, name: str) -> bool:
+        """Mach panics where the file is there and unfit; so may any client of it have it panic (weakness 7)."""
+        try:
+            file = self.open(name)
+            blocks = _blocks(file)
+            partition = pager.store.add(name, file.device, blocks)
+        except FileSystemError as error:
+            self.console.write(f"Can't open paging file {name}: {int(error.code)} ({error})\n")
+            return False
+        except BackingStoreError as error:
+            self.console.write(f"Can't page on {error}\n")
+            return False
+        size = partition.total * pager.page_size
+        self.say(f"paging on {name}: {size // 1024} KB in {len(partition.runs)} run{'s'[: len(partition.runs) != 1]}")
+        return True
+
+    # -- the default memory manager ------------------------------------------------------------------------------------
+
+    def become_default_manager(self, pager: DefaultPager) -> None:
+        """Registered now, served later: the kernel's requests wait in the port's queue."""
+        try:
+            old = self.program.kernel.vm_set_default_memory_manager(self.host, pager.port.make_send())
+        except MachError as error:
+            self.panic(f"cannot become the default memory manager: {error}")
+        if old is not None:
+            old.drop()
+            self.panic("there is a default memory manager already")
+
+    # -- the first server ----------------------------------------------------------------------------------------------
+
+    def start_first_server(self) -> None:
+        """Its arguments are exactly its name, the flags, the root device and the server directory; its ports it asks
+        for (mach.md 1.2)."""
+        name = f"{self.directory}/{FIRST_SERVER}"
+        try:
+            task = self.program.kernel.task_create(FIRST_SERVER)
+            thread = task.thread_create()
+        except MachError as error:
+            self.panic(f"task_create: {error}")
+        task.set_bootstrap_port(self.port.make_send())
+        task.set_exception_port(self.port.make_send())
+        arguments = [one.encode("latin-1") for one in (FIRST_SERVER, self.flags, self.root, self.directory)]
+        try:
+            info = load_program(task, thread, self.program.kernel.page_size, self.open(name), arguments)
+        except (FileSystemError, LoadError) as error:
+            task.terminate()
+            self.panic(f"cannot load {name}: {int(error.code)} ({error})")
+        self.console.write(
+            f"(bootstrap) loaded {name}: text {info.text_size}, data {info.data_size}, BSS {info.bss_size} bytes\n"
+        )
+        thread.resume()
+
+    def give_back_stack(self) -> None:
+        """The boot stack is not needed once its arguments are read (BOOT:440)."""
+        region = self.program.task.vm_region(self.program.sp)
+        if region.protection & VmProt.DEFAULT == VmProt.DEFAULT:
+            self.program.task.vm_deallocate(region.start, region.end - region.start)
+
+    # -- serving -------------------------------------------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Answer at the bootstrap port, for ever."""
+        while True:
+            received = self.port.receive()
+            try:
+                if received is not None:
+                    self.handle(received.message)
+            except Panicked:
+                return
+
+    def handle(self, message: Message) -> None:
+        assert self.host is not None
+        assert self.device is not None
+        if isinstance(message, ExceptionRaise):
+            self.panic(
+                f"exception {message.exception.name} in {message.task}: "
+                f"code {message.code} ({_kern_return(message.code)}), at {message.subcode:#x}"
+            )
+        try:
+            if isinstance(message, BootstrapPrivilegedPorts):
+                host, device = self.host.copy(), self.device.copy()
+                message.reply.send(BootstrapPrivilegedPortsReply(KernReturn.KERN_SUCCESS, host, device))
+            elif isinstance(message, BootstrapPorts):
+                message.reply.send(BootstrapPortsReply(self.host.copy(), self.device.copy()))
+            else:
+                drop_rights(message)  # Mach panics: anybody with the port could stop the machine (mach.md 8.47)
+                self.say(f"{type(message).__name__} is sent to the bootstrap port: refused")
+        except DeadPort:
+            pass  # who asked has gone
+
+
+def _blocks(file: OpenFile) -> BlockList:
+    """All of a raw device, or the blocks of a file.  FileSystemError: a hole, a directory."""
+    if file.inode is None:
+        return BlockList((Run(0, 0, file.device.size),), file.device.size, 512)
+    if file.inode.kind != "file":
+        raise FileSystemError(FsCode.FS_INVALID_PARAMETER, "not a regular file")
+    assert file.file_system is not None
+    return file.file_system.block_list(file.inode)
+
+
+def _kern_return(code: int) -> str:
+    try:
+        return KernReturn(code).name
+    except ValueError:
+        return "no kern_return_t"
