@@ -65,9 +65,8 @@ def load(memory: memoryview, content: bytes, page_size: int) -> LoadedKernel:
         raise CannotBoot(f"not a boot file: {error}; makeboot makes one") from None
     size = info.text_size + info.data_size
     if info.text_offset + size > len(content):
-        raise CannotBoot(
-            f"cut short: its header promises {info.text_offset + size} bytes, and there are {len(content)}"
-        )
+        promised = info.text_offset + size
+        raise CannotBoot(f"cut short: its header promises {promised} bytes, and there are {len(content)}")
     start = (info.entry_1 & ADDRESS_MASK) // page_size * page_size
     if start + size > len(memory):
         raise CannotBoot(

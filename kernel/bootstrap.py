@@ -2,8 +2,8 @@
 
 Interface:
     steal(host, start, moved) -> InPlace       the pages that the kernel and the image lie in, taken out of free memory
-    bootstrap_create(user, moved, image, device, flags, root) -> UserThread     the first task and thread, not yet resumed
-    boot_flags(ask, single, debug, init) -> the flags that it gets
+    bootstrap_create(user, moved, image, device, flags, root) -> UserThread     the first task; it is not resumed yet
+    boot_flags(letters) -> the flags that it gets
 
 Text and data are mapped in place, wired; the last page of data that is not full, and BSS, are fresh memory with the
 image's bytes copied: behind them in the image are its symbols, which must stay as they are.
@@ -41,15 +41,15 @@ class InPlace:
 
 
 def boot_flags(letters: str) -> str:
-    """ "-" and those of q (ask), s (single user), d (debugger), n (init's name) that are given, in Mach's order; "-x" if
-    none is (KB:420)."""
+    """A dash, then those of q (ask), s (single user), d (debugger), n (init's name) that are given, in Mach's order; x
+    if none is (KB:420)."""
     return "-" + ("".join(letter for letter in "qsdn" if letter in letters) or "x")
 
 
 def steal(host: Host, start: int, moved: Moved) -> InPlace:
-    """Take the frames from physical address `start` to `first_free` out of free memory.  The machine must be new: its frames come in order.
-
-    The thresholds of pageout are made for what is left (mach.md 4.4).  CannotBoot if that is too little.
+    """Take the frames from physical address `start` to `first_free` out of free memory.  The machine must be new: its
+    frames come in order.  The thresholds of pageout are made for what is left (mach.md 4.4).  CannotBoot if that is too
+    little.
     """
     resident, page_size = host.resident, host.page_size
     frames = -(-moved.first_free // page_size)

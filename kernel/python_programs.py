@@ -5,9 +5,9 @@ Interface:
     PythonProcessor(console, devices, programs, machine_code=None)   an Executor (kernel/user.py)
 
 What stands at a thread's program counter decides: an instruction that no i386 has, and a name; or machine code, for the
-executor `machine_code` if there is one.  The function sees the task's memory as its own, its arguments on its stack, and
-the kernel's calls (mach/program.py).  The text is loaded, mapped, protected and paged like machine code, and its first
-bytes are fetched from there; what it does is the function's.
+executor `machine_code` if there is one.  The function sees the task's memory as its own, its arguments on its stack,
+and the kernel's calls (mach/program.py).  The text is loaded, mapped, protected and paged like machine code, and its
+first bytes are fetched from there; what it does is the function's.
 
 Not here: which programs there are.
 """

@@ -5,7 +5,7 @@ Interface:
         .task_create(name) -> UserTask
     UserTask                            mach.program.TaskPort: a Task, its special ports, its rights by name
     UserThread                          mach.program.ThreadPort: registers; resume() lets the executor run it
-    Executor                            runs the program at a thread's registers; returns its exit status, 0 if all is well
+    Executor                            runs the program at a thread's registers; returns its exit status: 0 is well
     ProgramFault                        what an executor raises for an exception other than a failed reference
     Halt(processor)                     how the machine stops: .now(words, failed) and .wait() -> Halted
 

@@ -67,7 +67,7 @@ class _Bootstrap:
             MachError,
             FileSystemError,
             ValueError,
-        ) as error:  # our own memory or arguments are not what they must be
+        ) as error:  # our memory or arguments are broken
             self.panic(str(error))
 
     def boot(self) -> None:
@@ -95,8 +95,7 @@ class _Bootstrap:
         """argv: "bootstrap", flags, the names of the host's and the device port in decimal, the root device."""
         arguments = [one.decode("latin-1") for one in read_arguments(self.program.task.read, self.program.sp)]
         names = [int(text) if text.isdecimal() else 0 for text in arguments[2:4]]
-        rights = [self.program.ports.get(name) for name in names]
-        self.host, self.device = (rights + [None, None])[:2]
+        self.host, self.device = (self.program.ports.get(name) for name in [*names, 0, 0][:2])
         if len(arguments) < 5:
             self.panic("not enough arguments")
         if not arguments[1].startswith("-"):

@@ -6,8 +6,8 @@ Interface:
 Nothing is asked of the file but that it is a regular file and an executable: neither owner nor mode matter, the
 execute bits deliberately not (LOAD:161).
 
-A LoadError carries Mach's code: 6000 no executable, 5005 for one cut short, or what the disk or the kernel said.  Memory
-that was given to the task before an error is taken back (Mach keeps it: weakness 22).
+A LoadError carries Mach's code: 6000 no executable, 5005 for one cut short, or what the disk or the kernel said.
+Memory that was given to the task before an error is taken back (Mach keeps it: weakness 22).
 
 Not here: what program, and what it is told (pager/bootstrap.py).
 """

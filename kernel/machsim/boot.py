@@ -98,7 +98,7 @@ class Machine:
 
 
 def disks(device: BlockDevice) -> dict[str, BlockDevice]:
-    """The disk by the names that a machine has for it: hd0 whole, hd0a ... its partitions; hd0a whole if it has none."""
+    """The disk by a machine's names for it: hd0 whole, hd0a ... its partitions; hd0a is the whole if it has none."""
     from bootfs.labels import partitions
 
     names: dict[str, BlockDevice] = {"hd0": device}
