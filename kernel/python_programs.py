@@ -2,7 +2,7 @@
 
 Interface:
     program_text(name, body=b"") -> bytes       the text of an executable that stands for the program `name`
-    PythonProcessor(console, devices, programs, machine_code=None)   an Executor (kernel/user.py)
+    PythonProcessor(console, programs, machine_code=None)   an Executor (kernel/user.py)
 
 What stands at a thread's program counter decides: an instruction that no i386 has, and a name; or machine code, for the
 executor `machine_code` if there is one.  The function sees the task's memory as its own, its arguments on its stack,
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from bootfs.device import BlockDevice
 from kernel.user import Executor, ProgramFault, UserThread
 from mach.argument_block import read_string
 from mach.exception import ExceptionType
@@ -38,12 +37,10 @@ class PythonProcessor:
     def __init__(
         self,
         console: Console,
-        devices: Mapping[str, BlockDevice],
         programs: Mapping[str, PythonProgram],
         machine_code: Executor | None = None,
     ) -> None:
         self.console = console
-        self.devices = devices
         self.programs = programs
         self.machine_code = machine_code
 
@@ -58,9 +55,7 @@ class PythonProcessor:
         if program is None:
             raise self._bad_instruction(thread, f"stands for a program {name!r} that is not here")
         host = task.kernel.host
-        return program(
-            Program(host.runtime, host.ipc, task.kernel, task, thread.sp, task.rights, self.console, self.devices)
-        )
+        return program(Program(host.runtime, host.ipc, task.kernel, task, thread.sp, task.rights, self.console))
 
     @staticmethod
     def _bad_instruction(thread: UserThread, why: str) -> ProgramFault:

@@ -215,6 +215,7 @@ class UserThread:
 
     def _run(self) -> None:
         failure = None
+        self.task.kernel.host.runtime.current().task = self.task.task  # it receives from the ports that we allocate
         try:
             status = self.task.kernel.executor(self)
             if status:

@@ -1,7 +1,7 @@
 """What a program of the machine can reach: itself, its ports, and the calls that the kernel answers.
 
 Interface (protocols, which the kernel implements, in whatever process the program runs):
-    Program    a program that runs: its task, stack pointer, ports by name, console, devices, and the kernel
+    Program    a program that runs: its task, stack pointer, ports by name, console, and the kernel
     TaskPort, ThreadPort, KernelCalls    what holding such a port lets one do
     Console    the console device
     Panicked   ends a thread that has had the machine stop
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
 from mach.memory_object import VmProt
 from mach.ports import Ipc, SendRight
@@ -112,4 +112,3 @@ class Program:
     sp: int
     ports: Mapping[int, SendRight]  # its send rights, by name
     console: Console
-    devices: Mapping[str, Any]  # disks by name, as device_open would find them

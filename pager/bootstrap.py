@@ -16,9 +16,11 @@ Not here: paging (default_pager.py); executables (bootstrap_loader.py); files an
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import NoReturn
 
 from bootfs.blocklist import BlockList, Run
+from bootfs.device import BlockDevice
 from bootfs.errors import FileSystemError, FsCode
 from bootfs.lookup import OpenFile, open_file
 from mach.argument_block import read_arguments
@@ -36,6 +38,8 @@ from mach.ports import DeadPort, SendRight, drop_rights
 from mach.program import Panicked, Program
 from pager.bootstrap_loader import LoadError, load_program
 from pager.default_pager import DefaultPager
+from pager.device_port import DevicePort, open_device
+from pager.own_memory import ProcessMemory
 from pager.partition import BackingStoreError
 
 SERVER_DIRECTORY = "mach_servers"
@@ -59,6 +63,7 @@ class _Bootstrap:
         self.flags = ""
         self.root = ""
         self.directory = ""
+        self.disks: Mapping[str, BlockDevice] = {}
 
     def main(self) -> None:
         try:
@@ -101,11 +106,13 @@ class _Bootstrap:
         if not arguments[1].startswith("-"):
             self.panic("no flags")
         self.flags, self.root = arguments[1], arguments[4]
+        if self.device is not None:
+            self.disks = _Disks(self.program, self.device)
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
     def open(self, name: str) -> OpenFile:
-        return open_file(self.program.devices, name)
+        return open_file(self.disks, name)
 
     def find_server_directory(self) -> None:
         """Asks until there is one (BOOT:298): without servers there is nothing to boot."""
@@ -231,6 +238,28 @@ class _Bootstrap:
                 self.say(f"{type(message).__name__} is sent to the bootstrap port: refused")
         except DeadPort:
             pass  # who asked has gone
+
+
+class _Disks(Mapping[str, BlockDevice]):
+    """Disks by name, opened when they are first asked for and kept: who pages on one needs it as long as it lives."""
+
+    def __init__(self, program: Program, master: SendRight) -> None:
+        self._program = program
+        self._master = master
+        self._open: dict[str, DevicePort] = {}
+
+    def __getitem__(self, name: str) -> BlockDevice:
+        """FileSystemError D_NO_SUCH_DEVICE, or what else the device service says."""
+        if name not in self._open:
+            memory = ProcessMemory(self._program.runtime)
+            self._open[name] = open_device(self._program.ipc, self._master, name, memory)
+        return self._open[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._open)
+
+    def __len__(self) -> int:
+        return len(self._open)
 
 
 def _blocks(file: OpenFile) -> BlockList:

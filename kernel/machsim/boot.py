@@ -62,8 +62,9 @@ class Machine:
         self.ipc = Ipc(runtime)
         self.host = Host(runtime, self.ipc, memory_bytes)
         self.halt = Halt(self.host.processor)
-        self.user = UserKernel(self.host, PythonProcessor(console, devices, programs), self.halt)
-        self.device_port = self.ipc.allocate("master device")
+        self.user = UserKernel(self.host, PythonProcessor(console, programs), self.halt)
+        for name, device in devices.items():
+            self.host.devices.attach(name, device)
 
     def say(self, words: str) -> None:
         self.console.write(words + "\n")
@@ -86,7 +87,7 @@ class Machine:
         if moved.load_info is None:
             self.say("Not starting bootstrap task.")
             return Halted("there is no bootstrap task: makeboot glues one to a kernel", failed=True)
-        thread = bootstrap_create(self.user, moved, in_place.image, self.device_port.make_send(), flags, root)
+        thread = bootstrap_create(self.user, moved, in_place.image, self.host.devices.master.copy(), flags, root)
         load_info = moved.load_info
         self.say(
             f"kernel: bootstrap task: text {load_info.text_start:#x}, data {load_info.data_start:#x}, "
