@@ -21,6 +21,7 @@ from mach.boot_image import (
     BOOT_INFO_BYTES,
     BadBootImage,
     BootInfo,
+    NoBootInfo,
     check_load_info,
     dissect,
     find_boot_info,
@@ -79,10 +80,18 @@ def load(memory: memoryview, content: bytes, page_size: int) -> LoadedKernel:
 
 def _linked(content: bytes, info: LoaderInfo, start: int) -> tuple[int, int]:
     """The kernel's edata and end, as physical addresses."""
+    alone = info.text_size or info.bss_size or info.sym_size  # makeboot's header has none of these
     try:
-        image = dissect(content)
-    except BadBootImage:  # a kernel alone, or a boot file whose boot_info the kernel will not find
-        plain = Executable.parse(content)
+        image = None if alone else dissect(content)
+    except NoBootInfo:
+        image = None
+    except BadBootImage as error:
+        raise CannotBoot(f"{error}; glue it again with makeboot") from None
+    if image is None:
+        try:
+            plain = Executable.parse(content)
+        except NotExecutable as error:
+            raise CannotBoot(str(error)) from None
         edata = start + info.text_size + info.data_size
         return _from_symbols(list(plain.symbols()), start, edata, edata + info.bss_size)
     edata = start + len(image.kernel)

@@ -5,7 +5,7 @@
 
 Interface:
     glue(kernel, bootstrap, header=True) -> bytes
-    dissect(content) -> BootImage        the parts of a boot file; BadBootImage says what is wrong
+    dissect(content) -> BootImage        the parts of a boot file; BadBootImage says what is wrong (NoBootInfo: all)
     symbol_section(executable) -> bytes  a symbol table that describes itself
     symbols_in(section)                  the symbols in one
     BootInfo, find_boot_info(memory, edata)      as the kernel finds it: at edata, or within a page behind it
@@ -61,6 +61,10 @@ _MAGIC = BOOT_MAGIC.to_bytes(WORD_BYTES, "little")
 
 class BadBootImage(Exception):
     """The file is no boot file, or its parts do not fit each other."""
+
+
+class NoBootInfo(BadBootImage):
+    """Nothing in the file looks like boot_info."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +249,7 @@ def _boot_info_by_size(content: bytes) -> BootInfo:
         found = found or info
         at = content.find(_MAGIC, at + 1)
     if found is None:
-        raise BadBootImage("no boot_info in it: a kernel alone, or no boot file")
+        raise NoBootInfo("no boot_info in it: a kernel alone, or no boot file")
     raise BadBootImage(f"boot_info at byte {found.offset} promises {found.end} bytes, and there are {len(content)}")
 
 
