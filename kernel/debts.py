@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from kernel.resident import Page
 from kernel.vm_object import VmObject
-from mach.rpc import servers
+from mach.servers import servers
 from mach.threads import Thread
 
 if TYPE_CHECKING:
@@ -50,4 +50,4 @@ class Debts:
 
     @staticmethod
     def _servers(object: VmObject) -> list[Thread]:
-        return servers(object.pager) if object.pager is not None else []
+        return servers(object.pager.port) if object.pager is not None else []

@@ -41,6 +41,7 @@ class Host:
 
     `wait_for_successor`: what needs a dead default pager waits for another, as in Mach, instead of getting an error.
     `pageout_time_scale`: 1.0 for Mach's pauses, made for a disk of 1991; less for a pager of today in real time.
+    `pager_inside`: the kernel will be called by a pager that is part of it (kernel/in_kernel.py).
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Host:
         *,
         wait_for_successor: bool = False,
         pageout_time_scale: float = 1.0,
+        pager_inside: bool = False,
     ) -> None:
         frames = memory_bytes // page_size
         if frames < MINIMUM_PAGES:
@@ -62,7 +64,7 @@ class Host:
         self.runtime = runtime
         self.ipc = ipc
         self.page_size = page_size
-        self.processor = Processor(runtime)
+        self.processor = Processor(runtime, calls_itself=pager_inside)
         self.resident = ResidentPages(self.processor, frames, page_size)
         self.objects = VmObjects(self.processor, self.resident)
         self.manager = DefaultManager(self.processor, ipc, wait_for_successor)

@@ -1,7 +1,7 @@
 """The one simulated processor: the kernel mutex, and events that threads in the kernel sleep on.
 
 Interface:
-    Processor(runtime)
+    Processor(runtime, calls_itself=False)
         .lock             the kernel mutex: `with processor.lock:` is being in the kernel
         .unlocked         `with processor.unlocked:` leaves the kernel for the length of a message send
         .wait(event, why) assert_wait + thread_block: sleep, out of the kernel, until wakeup(event)
@@ -21,6 +21,7 @@ Not here: what the events mean.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -30,6 +31,34 @@ from mach.threads import Condition, LockRank, Mutex, Runtime, Thread
 
 class KernelPanic(Exception):
     """The machine stops: what Mach would call panic() for.  The text says which rule was broken."""
+
+
+class KernelLock(AbstractContextManager["KernelLock"]):
+    """The kernel mutex of a kernel that calls itself, as one with a pager inside does: its holder may take it again."""
+
+    def __init__(self, mutex: Mutex, current: Callable[[], Thread]) -> None:
+        self.name = mutex.name
+        self.rank = mutex.rank
+        self.mutex = mutex
+        self._current = current
+        self._again: Counter[Thread] = Counter()  # how often its holder has taken it beyond the first time
+
+    def __enter__(self) -> KernelLock:
+        if self.mutex.locked_by_me():
+            self._again[self._current()] += 1
+        else:
+            self.mutex.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        me = self._current()
+        if self._again[me]:
+            self._again[me] -= 1
+        else:
+            self.mutex.__exit__(kind, error, tb)
+
+    def locked_by_me(self) -> bool:
+        return self.mutex.locked_by_me()
 
 
 class Unlocked(AbstractContextManager[None]):
@@ -50,16 +79,17 @@ class Unlocked(AbstractContextManager[None]):
 class Processor:
     """See the head of the module."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, calls_itself: bool = False) -> None:
         self.runtime = runtime
-        self.lock = runtime.mutex("kernel", LockRank.KERNEL)
+        self._mutex = runtime.mutex("kernel", LockRank.KERNEL)
+        self.lock: Mutex = KernelLock(self._mutex, runtime.current) if calls_itself else self._mutex
         self.unlocked = Unlocked(self.lock)
         self._sleepers: dict[Hashable, Condition] = {}  # events that somebody sleeps on
         self._spare: list[Condition] = []
         self.owers: Callable[[Hashable], Iterable[Thread]] = lambda event: ()  # for reports: kernel/debts.py
 
     def condition(self, name: str) -> Condition:
-        return self.runtime.condition(self.lock, name)
+        return self.runtime.condition(self._mutex, name)
 
     def wait(self, event: Hashable, why: str | Callable[[], str]) -> None:
         """Sleep until wakeup(event).  The mutex is released meanwhile; `why` is told in a deadlock report."""

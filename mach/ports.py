@@ -38,6 +38,7 @@ from mach.feeder import Feeder
 from mach.message import Message, Received
 from mach.notify import DeadName, NoSenders, SendOnce
 from mach.page_list import vm_deallocate
+from mach.servers import note_moves, servers
 from mach.threads import LockRank, OwedBy, Runtime, Thread
 
 KObject = Callable[[Message], None]
@@ -68,6 +69,7 @@ class Port:
         self.kobject = kobject
         self.limit = limit
         self.receiver = ipc.runtime.task()  # the task that holds the receive right
+        self.destination: Port | None = None  # where a message takes the receive right (ip_destination); for reports
         self.queue = _Queue(ipc, name)
         self.space = ipc.runtime.condition(ipc.lock, f"{name}.space")
         self.queued = 0
@@ -296,9 +298,11 @@ class Ipc:
         wake = False
         with self.lock:
             while port.queued >= port.limit and not (always or port.dead or port.kobject):
-                port.space.wait(lambda: f"room in the queue of port {port.name}", owed_by=lambda: port.queue.hands)
+                port.space.wait(lambda: f"room in the queue of port {port.name}", owed_by=lambda: servers(port))
             dead, kobject = port.dead, port.kobject
             if not dead and kobject is None:
+                if self.runtime.reports:
+                    note_moves(port, message)
                 port.queued += 1
                 port.queue.messages.append((port, message))
                 wake = self.announce(port.queue)

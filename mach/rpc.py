@@ -2,7 +2,6 @@
 
 Interface:
     call(ipc, destination, make_request, reply_class, timeout, tick) -> the reply message
-    servers(right) -> threads    who could answer what was sent to a port: for reports (mach/threads/waiting.py)
 
 Not here: which calls there are.
 """
@@ -13,18 +12,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from mach.message import Message
-from mach.ports import DeadPort, Ipc, Right, SendOnceRight, SendRight
-from mach.threads import Thread
+from mach.ports import DeadPort, Ipc, SendOnceRight, SendRight
+from mach.servers import servers
 
 R = TypeVar("R", bound=Message)
 TICK_SECONDS = 0.5
-
-
-def servers(right: Right) -> list[Thread]:
-    """Who has a message of that port in hand; if some still queue there, all who receive from its queue."""
-    port = right.port
-    hands = port.queue.hands
-    return list(hands) if port.queued else [thread for thread, hand in hands.items() if hand and hand[0] is port]
 
 
 def call(
@@ -44,7 +36,7 @@ def call(
     limit = timeout if tick is None else TICK_SECONDS
     try:
         destination.send(make_request(reply_port.make_send_once()))
-        received = reply_port.receive(limit, owed_by=lambda: servers(destination))
+        received = reply_port.receive(limit, owed_by=lambda: servers(destination.port))
         while received is None and tick is not None:
             tick()
             received = reply_port.receive(limit)

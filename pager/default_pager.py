@@ -5,6 +5,7 @@ Interface:
         .store                  the BackingStore: add partitions to it
         .port                   the receive right of its service: kernels make it their default memory manager
         .start(threads)         fork the threads that serve
+        .serve_by_calls(enter)  have none: inside a kernel
         .idle                   whether no message is being handled
         .objects(), .find(id), .totals()
         .check()                every invariant of this room
@@ -23,6 +24,7 @@ Not here: sockets, processes and options (pagerd.py); the calls of the service (
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable
 
@@ -33,16 +35,24 @@ from mach.threads import LockRank, Runtime
 from pager.backing_store import BackingStore
 from pager.handlers import HANDLERS, unexpected
 from pager.memory_object import MAX_OBJECT_BYTES, MemoryObject
+from pager.own_memory import OwnMemory, ProcessMemory
 from pager.service import CALLS
 from pager.slots import OWNER_OBJECT_BITS
 from pager.storage import Disks
+
+OBJECT_BYTES = 512  # of our own memory: a memory object and the first block of its page map
 
 
 class DefaultPager:
     """See the head of the module.  `report` is told of what a person should know, in words."""
 
     def __init__(
-        self, runtime: Runtime, ipc: Ipc, page_size: int = 4096, report: Callable[[str], None] = lambda words: None
+        self,
+        runtime: Runtime,
+        ipc: Ipc,
+        page_size: int = 4096,
+        report: Callable[[str], None] = lambda words: None,
+        memory: OwnMemory | None = None,
     ) -> None:
         self.runtime = runtime
         self.ipc = ipc
@@ -50,6 +60,7 @@ class DefaultPager:
         self.store = BackingStore(runtime, page_size)
         self.port: ReceiveRight = ipc.allocate("default pager", payload=self)
         self.report = report
+        self.memory: OwnMemory = memory or ProcessMemory(runtime)
         self.on_bug: Callable[[Exception], None] | None = None  # a daemon goes on; a test must not
         self.disks: Disks | None = None  # where storage that is added comes from
         self.wired_bytes: Callable[[], int] = lambda: 0
@@ -58,6 +69,7 @@ class DefaultPager:
         self._objects: dict[int, MemoryObject] = {}
         self._next_id = 1
         self._busy = 0
+        self._enter: Callable[[Callable[[], None]], None] | None = None
         self._losing = False  # whether the last pageout lost pages
         self._totals: Counter[str] = Counter()
         self._internal = ipc.port_set("temporary objects")
@@ -86,6 +98,9 @@ class DefaultPager:
 
     def serve_object(self, obj: MemoryObject) -> None:
         """Receive the object's messages from now on, those that have come already first."""
+        if self._enter is not None:
+            self._serve_by_calls(obj.receive, obj)
+            return
         (self._internal if obj.internal else self._external).add(obj.receive)
 
     def forget(self, obj: MemoryObject) -> None:
@@ -139,12 +154,24 @@ class DefaultPager:
         self.runtime.fork(lambda: self._serve(self._external, False), "pager for shared objects", daemon=True)
         self.runtime.fork(lambda: self._serve(self._calls, True), "pager for calls", daemon=True)
 
+    def serve_by_calls(self, enter: Callable[[Callable[[], None]], None]) -> None:
+        """Instead of start(): be a part of the kernel, without threads.  Whoever sends a message to one of our ports
+        handles it, within `enter`."""
+        self._enter = enter
+        self._serve_by_calls(self.port, self)
+
+    def _serve_by_calls(self, port: ReceiveRight, payload: object) -> None:
+        enter, seqnos = self._enter, itertools.count()
+        assert enter is not None
+        port.become_kobject(lambda message: enter(lambda: self.handle(Received(payload, next(seqnos), message))))
+
     def _serve(self, port_set: PortSet, privileged: bool) -> None:
-        self.runtime.current().vm_privilege = privileged
+        self.memory.begin(privileged)
         while True:
             received = port_set.receive()
             if received is None:
                 continue
+            self.memory.run(type(received.message).__name__)
             try:
                 self.handle(received)
             except Exception as bug:
@@ -182,6 +209,7 @@ class DefaultPager:
         if message.page_size != self.page_size or message.size > MAX_OBJECT_BYTES:
             self.refuse(message, f"an object of {message.size} bytes in pages of {message.page_size}")
             return
+        self.memory.allocate(OBJECT_BYTES)
         obj = self.create_object(message.size, internal=True, receive=message.new_pager)
         obj.control, obj.name = message.control, message.name
         self.serve_object(obj)

@@ -223,7 +223,7 @@ def _add_storage(pager: DefaultPager, message: DefaultPagerPagingStorage) -> Def
 
 def _remove_storage(pager: DefaultPager, partition: PagingPartition, reply: SendOnceRight) -> None:
     """Privileged as all that pageout may wait for: a later write of a page waits for its move."""
-    pager.runtime.current().vm_privilege = True
+    pager.memory.begin(True)
     try:
         drain(pager, partition, cancelled=lambda: reply.port.dead)
     except CannotRemove as error:

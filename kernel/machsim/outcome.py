@@ -23,6 +23,7 @@ from kernel.machsim.size import MIB
 from kernel.workload import Workload
 
 DEFAULT_VIRTUAL = 64 * MIB
+PAGERS = ("task", "process", "kernel")  # where the default pager runs
 
 
 @dataclass(frozen=True, slots=True)

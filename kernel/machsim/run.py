@@ -15,7 +15,7 @@ from functools import partial
 import click
 
 from kernel.host import Host
-from kernel.machsim.outcome import DEFAULT_VIRTUAL, Order, Outcome, conclude
+from kernel.machsim.outcome import DEFAULT_VIRTUAL, PAGERS, Order, Outcome, conclude
 from kernel.machsim.size import MIB, Size
 from kernel.processor import KernelPanic
 from kernel.workload import Workload
@@ -32,6 +32,12 @@ PAGER_SECONDS = 10.0  # to tell its page size
 @click.command(epilog="Example: pagerd disk.img --socket /tmp/p.sock & machsim run --socket /tmp/p.sock --virtual 32M")
 @click.option("--socket", "socket_path", metavar="PATH", help="Page against the pagerd that serves at PATH.")
 @click.option("--in-process", is_flag=True, help="Pager and kernel in one process, in simulated time (the default).")
+@click.option(
+    "--pager",
+    type=click.Choice(PAGERS),
+    help="Where the default pager runs: a task of the machine, the pagerd at --socket, or inside the kernel (MK63).  "
+    "[default: process with --socket, else task]",
+)
 @click.option("--memory", type=Size(), default="8M", show_default=True, help="Physical memory of the machine.")
 @click.option(
     "--virtual",
@@ -48,6 +54,7 @@ PAGER_SECONDS = 10.0  # to tell its page size
 def run(
     socket_path: str | None,
     in_process: bool,
+    pager: str | None,
     memory: int,
     virtual: int | None,
     tasks: int,
@@ -63,6 +70,8 @@ def run(
     """
     if socket_path and in_process:
         raise click.UsageError("--socket and --in-process exclude each other")
+    if pager is not None and (pager == "process") != bool(socket_path):
+        raise click.UsageError("--pager process goes with --socket PATH, the others without")
     if not socket_path and (kernel_socket or hold):
         raise click.UsageError("--kernel-socket and --hold need --socket: simulated time ends with the program")
     try:
@@ -72,8 +81,8 @@ def run(
                 end = partial(conclude, as_json=as_json, hold=hold)
                 _run_over_socket(runtime, order, socket_path, kernel_socket, end)
         else:
-            order_in_process = Order(memory, virtual or DEFAULT_VIRTUAL, tasks, seed)
-            conclude(_run_in_process(order_in_process, trace_path), as_json, False)
+            order_here = Order(memory, virtual or DEFAULT_VIRTUAL, tasks, seed)
+            conclude(_run_in_process(order_here, pager or "task", trace_path), as_json, False)
     except (MachError, KernelPanic, NobodyThere, SocketInUse) as error:
         raise click.ClickException(str(error)) from None
     except Deadlock as deadlock:
@@ -94,38 +103,23 @@ def _traced(runtime: Runtime, path: str | None) -> Iterator[Runtime]:
             runtime.tracer.close()
 
 
-def _run_in_process(order: Order, trace_path: str | None) -> Outcome:
+def _run_in_process(order: Order, pager: str, trace_path: str | None) -> Outcome:
     """Kernel, pager and disk on one simulated runtime: the run is a function of the seed."""
+    from kernel.machsim.machine import Machine
     from mach.threads.simulated import SimulatedRuntime
 
     simulated = SimulatedRuntime(order.seed)
     outcomes: list[Outcome] = []
 
-    def machine(runtime: Runtime) -> None:
-        ipc = Ipc(runtime)
-        host = Host(runtime, ipc, order.memory)
-        host.start()
+    def body(runtime: Runtime) -> None:
         space = -(-order.virtual // MIB) * MIB + MIB
-        outcomes.append(_work(order, host, _pager_in_process(runtime, ipc, space, host.page_size), True, space))
-        host.check()
+        machine = Machine(runtime, order.memory, space, pager)
+        outcomes.append(_work(order, machine.host, True, space))
+        machine.host.check()
 
     with _traced(simulated, trace_path) as runtime:
-        simulated.run(lambda: machine(runtime))
+        simulated.run(lambda: body(runtime))
     return outcomes[0]
-
-
-def _pager_in_process(runtime: Runtime, ipc: Ipc, space: int, page_size: int) -> SendRight:
-    """The pager of pager/, on a disk that exists only in memory; its service port."""
-    from bootfs.blocklist import BlockList, Run
-    from bootfs.device import MemoryDevice
-    from kernel.disk import ModelledDisk
-    from pager.default_pager import DefaultPager
-
-    disk = ModelledDisk(runtime, MemoryDevice(bytearray(space)))
-    pager = DefaultPager(runtime, ipc, page_size)
-    pager.store.add("simulated disk", disk, BlockList((Run(0, 0, space),), space, 8192))
-    pager.start()
-    return pager.port.make_send()
 
 
 def _run_over_socket(
@@ -151,7 +145,8 @@ def _run_over_socket(
     runtime.fork(lambda: _receive_for_ever(ipc), "network", daemon=True)
     host.start()
     try:
-        conclude(_work(order, host, manager, False, space))
+        host.vm_set_default_memory_manager(host.host_priv, manager)
+        conclude(_work(order, host, False, space))
     finally:
         network.stop_listening()
 
@@ -185,9 +180,8 @@ def _receive_for_ever(ipc: Ipc) -> None:
         nobody_sends_here.receive()
 
 
-def _work(order: Order, host: Host, manager: SendRight, simulated: bool, paging_space: int) -> Outcome:
-    """Set the default memory manager and run the workload."""
-    host.vm_set_default_memory_manager(host.host_priv, manager)
+def _work(order: Order, host: Host, simulated: bool, paging_space: int) -> Outcome:
+    """Run the workload on a machine that pages."""
     start = host.runtime.now()
     workload = Workload(host, order.virtual, order.tasks, order.seed)
     workload.run()

@@ -77,6 +77,28 @@ def test_its_facts_are_a_function_of_the_seed() -> None:
     assert (first["pages"], first["verified_pages"], first["page_size"]) == (256, 256, PAGE)
 
 
+def test_the_pager_is_a_task_or_inside_the_kernel_by_one_switch_with_the_same_results() -> None:
+    """The paper's out-of-kernel pager and MK63's: the same code, the same bytes."""
+    found = {}
+    for pager in ("task", "kernel"):
+        arguments = ("--pager", pager, "--memory", "512K", "--virtual", "1M", "--seed", "5", "--json")
+        result = machsim(*arguments)
+        assert result.exit_code == 0, result.output
+        found[pager] = json.loads(result.output)
+    same = ("verified", "verified_pages", "pages", "page_size")
+    assert [found["task"][name] for name in same] == [found["kernel"][name] for name in same]
+    assert found["task"]["tasks"] == found["kernel"]["tasks"] == 2
+    wired = {pager: found[pager]["statistics"]["wire_count"] for pager in found}
+    assert wired["kernel"] == 0
+    assert wired["task"] >= 12, "the pager's own memory is memory of the machine (paper, table 7-3)"
+    assert all(found[pager]["statistics"]["pageouts"] for pager in found)
+
+
+@pytest.mark.parametrize("arguments", [("--pager", "process"), ("--pager", "task", "--socket", "/nowhere")])
+def test_where_the_pager_runs_must_fit_how_it_is_reached(arguments: tuple[str, ...]) -> None:
+    assert machsim(*arguments).exit_code == 2
+
+
 def test_too_little_memory_is_refused_in_one_line() -> None:
     one_line(machsim("--memory", "252K"), "a machine needs at least 262144")
 
