@@ -4,8 +4,8 @@ Interface:
     python docs/make_protocol.py [--check]    write the page; or only say (exit 1) whether it is out of date
     page() -> str
 
-Not here: the messages (mach/memory_object.py, mach/default_pager.py, mach/device.py, mach/mach_debug.py,
-mach/connection.py).
+Not here: the messages (mach/memory_object.py, mach/default_pager.py, mach/device.py, mach/bootstrap.py,
+mach/exception.py, mach/mach_debug.py, mach/connection.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType, UnionType
 from typing import Any
 
-from mach import connection, default_pager, device, mach_debug, memory_object, wire
+from mach import bootstrap, connection, default_pager, device, exception, mach_debug, memory_object, wire
 from mach.codec import codec_of
 from mach.message import Message
 
@@ -29,6 +29,8 @@ SECTIONS: list[tuple[str, ModuleType, str]] = [
     ("Paging: kernel and pager", memory_object, "The memory object protocol of Mach 3.0."),
     ("The default pager's service", default_pager, "Calls on the default pager's port, each with its reply."),
     ("The device service", device, "Calls on the kernel's device ports, each but the close with its reply."),
+    ("The bootstrap service", bootstrap, "Calls on the port that the first server finds as its bootstrap port."),
+    ("Exceptions", exception, "The kernel's call on a task's exception port."),
     ("Looking into a kernel", mach_debug, "Calls on a kernel's host port, each with its reply."),
     ("The carrier's own", connection, "What two ends of a connection say to each other; destination 0."),
 ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("bootfs", "ffscheck", "machsim", "mkpagingfile", "pagerctl", "pagerd", "pagermount")
+COMMANDS = ("bootfs", "ffscheck", "machsim", "makeboot", "mkpagingfile", "pagerctl", "pagerd", "pagermount")
 
 
 def make(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:

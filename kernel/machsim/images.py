@@ -4,15 +4,17 @@ Interface:
     images                                     the click command
     kernel_image(), bootstrap_image(), startup_image() -> bytes     a.out executables
 
-Each is a real executable whose text is the code of the Python modules that it stands for, compiled, and whose symbols
-are their functions, so that its sizes mean something; at its entry stands its name for kernel/python_programs.py.  What
-a machine does with its text is what it would do with machine code, but for executing it.
+Each is a real executable whose text is the code of the Python modules that it stands for, compiled, with all that they
+import of ours, and whose symbols are their functions, so that its sizes mean something; at its entry stands its name
+for kernel/python_programs.py.  What a machine does with its text is what it would do with machine code, but for
+executing it.
 
 Not here: glueing them (disktools/makeboot.py).
 """
 
 from __future__ import annotations
 
+import ast
 import marshal
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,16 +25,16 @@ import click
 from kernel.python_programs import program_text
 from mach.aout import TEXT_START, Magic, Symbol, SymbolType, make_executable
 
+ROOM_NAMES = ("bootfs", "kernel", "mach", "pager")
 ROOMS = Path(__file__).resolve().parent.parent.parent
 KERNEL_BASE = 0xC0100000  # linked there, loaded at the same place less 0xC0000000
 KERNEL_BSS_BYTES = 64 * 1024  # what a kernel has before it has memory: a stack, page tables
 BOOTSTRAP_BSS_BYTES = 4096
-WITHOUT = {"pager": ("pagerd.py", "pagerctl.py", "client.py")}  # parts of the room that are commands of their own
 
 
 def kernel_image() -> bytes:
     """0407 as Mach's was, with the symbols that it finds its own end by."""
-    text, symbols = _compiled("kernel", _modules("kernel", "mach"), KERNEL_BASE)
+    text, symbols = _compiled("kernel", _linked("kernel/host.py", "kernel/bootstrap.py"), KERNEL_BASE)
     data = _names(symbols)
     edata = KERNEL_BASE + len(text) + len(data)
     symbols += [
@@ -44,7 +46,7 @@ def kernel_image() -> bytes:
 
 def bootstrap_image() -> bytes:
     """The bootstrap service with the default pager and the bootstrap file system, in one task (paper §6)."""
-    text, symbols = _compiled("bootstrap", _modules("pager", "bootfs", "mach"), TEXT_START)
+    text, symbols = _compiled("bootstrap", _linked("pager/bootstrap.py"), TEXT_START)
     return make_executable(Magic.NMAGIC, text, _names(symbols), BOOTSTRAP_BSS_BYTES, symbols)
 
 
@@ -53,14 +55,31 @@ def startup_image() -> bytes:
     return make_executable(Magic.ZMAGIC, text, _names(symbols), 0, symbols)
 
 
-def _modules(*rooms: str) -> list[Path]:
-    """The modules of rooms, without their commands."""
-    return [
-        path.relative_to(ROOMS)
-        for room in rooms
-        for path in sorted((ROOMS / room).rglob("*.py"))
-        if "machsim" not in path.parts and path.name not in WITHOUT.get(room, ())
-    ]
+def _linked(*names: str) -> list[Path]:
+    """These modules and all of ours that they import, as a linker takes what is referred to."""
+    found: dict[Path, None] = {}
+    wanted = [Path(name) for name in names]
+    while wanted:
+        module = wanted.pop()
+        if module not in found:
+            found[module] = None
+            wanted += _imports(ast.parse((ROOMS / module).read_bytes()))
+    return sorted(found)
+
+
+def _imports(tree: ast.AST) -> Iterator[Path]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            base = Path(*name.split("."))
+            for path in (base.with_suffix(".py"), base / "__init__.py"):
+                if name.split(".")[0] in ROOM_NAMES and (ROOMS / path).is_file():
+                    yield path
 
 
 def _compiled(name: str, modules: list[Path], base: int) -> tuple[bytes, list[Symbol]]:

@@ -1,0 +1,107 @@
+"""`machsim boot` and `machsim images`, as a person or a script meets them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from daemons import BIN, SECONDS, run
+
+from mach.aout import Executable
+from mach.boot_image import dissect
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A boot file and a disk, as the tour makes them."""
+    folder = tmp_path_factory.mktemp("boot")
+    run("machsim", "images", folder / "boot")
+    run("makeboot", "-o", folder / "mach.boot", folder / "boot/mach_kernel", folder / "boot/bootstrap")
+    size = ("--size", "8M", "--paging-size", "4M", "--from", folder / "boot/tree")
+    run("mkpagingfile", folder / "disk.img", *size)
+    return folder
+
+
+def boot(made: Path, *arguments: str, answers: str = "", status: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [BIN / "machsim", "boot", *arguments]
+    done = subprocess.run(command, cwd=made, input=answers, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == status, f"{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_a_machine_boots_pages_and_halts_and_says_so_in_json(made: Path) -> None:
+    """mach.md 1 as a whole: twice the free memory is written, paged out, and verified."""
+    done = boot(made, "mach.boot", "--disk", "disk.img", "--memory", "3M", "--json")
+    console, facts = done.stdout.rsplit("\n", 2)[0], json.loads(done.stdout.splitlines()[-1])
+    assert "pages verified: every byte is right" in console
+    assert (facts["failed"], facts["halted"]) == (False, "every program has ended")
+    assert facts["statistics"]["pageouts"] > 0
+    assert facts["statistics"]["pageins"] > 0
+
+
+def test_the_console_is_a_function_of_the_seed(made: Path) -> None:
+    arguments = ("mach.boot", "--disk", "disk.img", "--memory", "3M", "--seed", "7")
+    assert boot(made, *arguments).stdout == boot(made, *arguments).stdout
+
+
+def test_a_boot_changes_nothing_of_the_disk_but_the_paging_file(made: Path) -> None:
+    """P1."""
+    before = json.loads(run("bootfs", "manifest", made / "disk.img", "--json").stdout)
+    boot(made, "mach.boot", "--disk", "disk.img", "--memory", "3M")
+    after = json.loads(run("bootfs", "manifest", made / "disk.img", "--json").stdout)
+    changed = {path for path in before if before[path] != after[path]}
+    assert before.keys() == after.keys()
+    assert changed <= {"/mach_servers/paging_file"}
+    run("ffscheck", made / "disk.img")
+
+
+def test_answers_come_from_standard_input(made: Path) -> None:
+    console = boot(
+        made, "mach.boot", "--disk", "disk.img", "--memory", "3M", "--flags", "-q", answers="/dev/hd0a\n\n"
+    ).stdout
+    assert "Server directory? [ /dev/hd0a/mach_servers ] /dev/hd0a\n/dev/hd0a is not a directory" in console
+    assert "argv: startup -q hd0a /dev/hd0a/mach_servers" in console
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nosuch", "--disk", "disk.img"], "nosuch: no such file or directory"),
+        (["mach.boot", "--disk", "nosuch"], "nosuch: cannot be opened"),
+        (["disk.img", "--disk", "disk.img"], "disk.img: not a boot file"),
+        (["cut", "--disk", "disk.img"], "cut: cut short: its header promises"),
+        (["mach.boot", "--disk", "disk.img", "--memory", "256K"], "mach.boot: "),
+        (["mach.boot", "--disk", "disk.img", "--memory", "16K"], "too few"),
+        (["boot/mach_kernel", "--disk", "disk.img"], "there is no bootstrap task"),
+        (["mach.boot", "--disk", "disk.img", "--root", "hd7"], "nobody answers at the console"),
+    ],
+)
+def test_what_cannot_be_is_one_line(made: Path, arguments: list[str], words: str) -> None:
+    (made / "cut").write_bytes((made / "mach.boot").read_bytes()[:-1])
+    (line,) = boot(made, *arguments, status=1).stderr.splitlines()
+    assert words in line
+
+
+@pytest.mark.parametrize("arguments", [[], ["mach.boot"], ["mach.boot", "--disk", "d", "--flags", "-z"]])
+def test_wrong_usage_exits_2(made: Path, arguments: list[str]) -> None:
+    boot(made, *arguments, status=2)
+
+
+def test_the_images_are_executables_with_the_code_that_they_stand_for(made: Path) -> None:
+    for name, function in (("mach_kernel", "_Host.task_create"), ("bootstrap", "_DefaultPager.memory_object_create")):
+        executable = Executable.parse((made / "boot" / name).read_bytes(), name)
+        assert function in {symbol.name for symbol in executable.symbols()}
+        sizes = executable.sizes()
+        assert sizes.text > 100_000
+        assert sizes.symbols > 10_000
+    image = dissect((made / "mach.boot").read_bytes())
+    assert image.kernel_symbols
+    assert image.load_info.sym_size
+
+
+def test_a_directory_that_cannot_be_written_is_one_line(made: Path) -> None:
+    done = run("machsim", "images", made / "disk.img" / "x", check=1)
+    assert len(done.stderr.splitlines()) == 1
