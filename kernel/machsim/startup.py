@@ -24,9 +24,15 @@ def startup(program: Program) -> int:
     arguments = [argument.decode("latin-1") for argument in read_arguments(program.task.read, program.sp)]
     say(program, f"argv: {' '.join(arguments)}")
     host = privileged_host_port(program)
-    pages = _pages(program, host)
+    free = program.kernel.vm_statistics()["free_count"]
+    pages = min(2 * free, _paging_space(program, host))
     size = pages * program.kernel.page_size
-    say(program, f"writing {size // 1024} KB, twice the memory that is free" if pages else "no paging space: no work")
+    if not pages:
+        say(program, "there is no paging space, and so no work")
+    else:
+        say(
+            program, f"writing {size // 1024} KB of memory, of which {free * program.kernel.page_size // 1024} are free"
+        )
     address = program.task.vm_allocate(size)
     pattern = Pattern(0, program.kernel.page_size)
     for generation in (1, 2):
@@ -54,12 +60,12 @@ def privileged_host_port(program: Program) -> SendRight:
     return ports.host
 
 
-def _pages(program: Program, host: SendRight) -> int:
-    """How many pages to use: twice those that are free, as far as there is paging space."""
+def _paging_space(program: Program, host: SendRight) -> int:
+    """How many pages can be paged out, less an eighth for what others have in memory."""
     manager = program.kernel.vm_set_default_memory_manager(host, None)
     assert manager is not None
     space = call(program.ipc, manager, DefaultPagerInfo, DefaultPagerInfoReply).free_space
-    return min(2 * program.kernel.vm_statistics()["free_count"], space // program.kernel.page_size)
+    return (space - space // 8) // program.kernel.page_size
 
 
 def _wrong_pages(program: Program, pattern: Pattern, address: int, pages: int) -> int:
