@@ -52,7 +52,7 @@ class Commands(click.Group):
             raise Refusal(str(error)) from error
 
 
-class _Size(click.ParamType[int]):
+class Size(click.ParamType[int]):
     """A number of bytes: 4096, 64K, 64M, 64MiB, 1G."""
 
     name = "bytes"
@@ -69,7 +69,7 @@ class _Size(click.ParamType[int]):
 def on_image(function: Callable[..., None]) -> Callable[..., None]:
     """What every command takes: IMAGE, and which file system of it."""
     for option in (
-        click.option("--offset", type=_Size(), metavar="BYTES", help="Where the file system begins in IMAGE."),
+        click.option("--offset", type=Size(), metavar="BYTES", help="Where the file system begins in IMAGE."),
         click.option(
             "--partition", metavar="NAME", help="Its partition: a, s1a, s1, p1 or 1. Without: the only one there is."
         ),

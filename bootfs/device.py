@@ -104,6 +104,7 @@ class FileDevice:
     ) -> None:
         self.name = os.fspath(path)
         self.writable = writable
+        self.access = "buffered"  # how it is reached, for who shows it
         self._fd = -1
         try:
             # The kind is asked before opening: opening a FIFO would wait for a writer.

@@ -2,6 +2,7 @@
 
 Interface:
     open_file_system(device, partition=None, offset=None)    FileSystemError; the device stays the caller's to close
+    place_of(device, partition, offset)                      bytes (offset, size) of a part of the disk
     find_file_systems(device)                                every one that is there, with the partition it is in
     FoundFileSystem
 Not here: partition tables (labels), formats (probe).
@@ -47,6 +48,22 @@ def open_file_system(device: BlockDevice, partition: str | None = None, offset: 
             FsCode.FS_INVALID_PARAMETER, f"several file systems, choose with --partition or --offset: {_listed(found)}"
         )
     return found[0].file_system if found else _open_at(device, 0)
+
+
+def place_of(device: BlockDevice, partition: str | None = None, offset: int | None = None) -> tuple[int, int]:
+    """Where the partition of that name, or what begins at a byte `offset`, or else the whole device, is.
+
+    FileSystemError FS_INVALID_PARAMETER: both are given, or there is no such place.
+    """
+    if partition is not None:
+        if offset is not None:
+            raise FileSystemError(FsCode.FS_INVALID_PARAMETER, "give a partition or an offset, and not both", partition)
+        named = _named(partitions(device), partition)
+        return named.offset, named.size
+    start = offset or 0
+    if not 0 <= start < device.size:
+        raise FileSystemError(FsCode.FS_INVALID_PARAMETER, f"{start} is not within the {device.size} bytes", "offset")
+    return start, device.size - start
 
 
 def find_file_systems(device: BlockDevice) -> Iterator[FoundFileSystem]:

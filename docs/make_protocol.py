@@ -24,7 +24,7 @@ from mach.codec import codec_of
 from mach.message import Message
 
 PAGE = Path(__file__).parent / "protocol.md"
-NUMBERS = {"B": "u8", "H": "u16", "I": "u32", "Q": "u64", "i": "i32", "20s": "20 bytes"}
+NUMBERS = {"B": "u8", "H": "u16", "I": "u32", "Q": "u64", "i": "i32", "20s": "20 bytes", "28s": "28 bytes"}
 SECTIONS: list[tuple[str, ModuleType, str]] = [
     ("Paging: kernel and pager", memory_object, "The memory object protocol of Mach 3.0."),
     ("The default pager's service", default_pager, "Calls on the default pager's port, each with its reply."),

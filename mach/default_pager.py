@@ -5,8 +5,14 @@ message of the same name with Reply, 100 higher, as MIG numbers them.
     DefaultPagerObjectCreate, Info, Objects, ObjectPages         as Mach's (2275 - 2278)
     DefaultPagerPartitions, PartitionMap, Statistics, ObjectRead ours (2281 -): they change nothing
     DefaultPagerPagingStorage                                    more space, or less (2285, in the manner of Hurd's)
+    DefaultPagerTriggers                                         to be told when space runs short (2286, XNU's);
+                                                                 DefaultPagerSpaceAlert is what then comes (2295)
+    DefaultPagerObjectLookup                                     the right to an object whose secret name one has (2289)
+To a memory object's own port, so that only who has the right to it can ask:
+    DefaultPagerObjectSetSize                                    Hurd's (2287)
+    DefaultPagerObjectName                                       a name by which another client gets the right (2288)
 
-An object is named here by a number, which is not a right: it can be looked at, and nothing more.
+An object is named in the looking calls by a number, which is not a right: it can be looked at, and nothing more.
 
 Not here: paging itself (mach/memory_object.py).
 """
@@ -18,10 +24,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from mach.kern_return import KernReturn
-from mach.message import U8, U32, U64, Digest, Message, message
+from mach.message import I32, U8, U32, U64, Digest, Message, message
 from mach.ports import SendOnceRight, SendRight
 
 Result = Annotated[KernReturn, "I"]
+SecretName = Annotated[bytes, "28s"]
 
 
 class PageState(enum.IntEnum):
@@ -69,6 +76,29 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class BadSlotRecord:
+    """A slot that is out of use, because its block could not be written."""
+
+    slot: U32
+    device_offset: U64
+
+
+class StorageAction(enum.IntEnum):
+    """What to do about paging storage."""
+
+    REMOVE = 0
+    ADD = 1
+    GROW = 2
+
+
+class SpaceAlert(enum.IntEnum):
+    """Which mark was passed; XNU's HI_WAT_ALERT and LO_WAT_ALERT."""
+
+    SHORT = 1  # fewer bytes are free than the high water mark asks for
+    PLENTY = 2  # more are free than the low water mark asks for
+
+
+@dataclass(frozen=True, slots=True)
 class PartitionRecord:
     """One paging partition.  Counts are page slots."""
 
@@ -77,9 +107,12 @@ class PartitionRecord:
     free: U32
     bad: U32
     going_away: U8
+    priority: I32
     name: str
     device: str
+    access: str  # how it is read and written: "direct", or "buffered" and why
     runs: tuple[RunRecord, ...]
+    bad_slots: tuple[BadSlotRecord, ...]  # the first of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,13 +234,15 @@ class DefaultPagerObjectReadReply(Message):
 
 @message(2285)
 class DefaultPagerPagingStorage(Message):
-    """Page on these runs of that device too (add), or move everything out of the partition `name` and forget it.
+    """ADD: page on these runs of that device too.  GROW: these are the runs that the partition `name` has now.  REMOVE:
+    move everything out of the partition `name` and forget it.
 
     The file that the runs are of was looked up by the caller: the pager sees no file system (paper §8).
     """
 
     reply: SendOnceRight
-    add: U8
+    action: Annotated[StorageAction, "B"]
+    priority: I32  # as swapon's: higher ones are used first; below 0: lower than all there are
     name: str
     device: str
     runs: tuple[RunRecord, ...]
@@ -219,3 +254,66 @@ class DefaultPagerPagingStorageReply(Message):
 
     result: Result
     words: str
+
+
+@message(2286)
+class DefaultPagerTriggers(Message):
+    """Send one SpaceAlert to `alert` as soon as fewer than `high_water` bytes are free (0: never), or more than
+    `low_water` (0: never); at once if that is so now.  Who wants another asks again."""
+
+    reply: SendOnceRight
+    high_water: U64
+    low_water: U64
+    alert: SendOnceRight
+
+
+@message(2386)
+class DefaultPagerTriggersReply(Message):
+    result: Result
+
+
+@message(2295)
+class DefaultPagerSpaceAlert(Message):
+    kind: Annotated[SpaceAlert, "B"]
+    free_space: U64  # bytes
+
+
+@message(2287)
+class DefaultPagerObjectSetSize(Message):
+    """To the object: it ends at `size` bytes.  What lies behind is gone, the rest of its last page is zeros, and
+    requests behind it are errors; its kernel's pages there are flushed."""
+
+    reply: SendOnceRight
+    size: U64
+
+
+@message(2387)
+class DefaultPagerObjectSetSizeReply(Message):
+    result: Result
+
+
+@message(2288)
+class DefaultPagerObjectName(Message):
+    """To the object: its secret name, to be handed to a client that shall have the right too."""
+
+    reply: SendOnceRight
+
+
+@message(2388)
+class DefaultPagerObjectNameReply(Message):
+    result: Result
+    name: SecretName
+
+
+@message(2289)
+class DefaultPagerObjectLookup(Message):
+    """The right to the object of that name.  Nobody guesses one: 160 of its bits are a keyed digest."""
+
+    reply: SendOnceRight
+    name: SecretName
+
+
+@message(2389)
+class DefaultPagerObjectLookupReply(Message):
+    result: Result
+    memory_object: SendRight | None

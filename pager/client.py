@@ -1,8 +1,9 @@
 """A client's side of the default pager's service: typed calls over its socket.
 
 Interface:
-    PagerClient(path)    info, objects, pages, partitions, partition_map, statistics, read, object_create,
-                         add_storage, remove_storage, close
+    PagerClient(path)    info, objects, pages, partitions, partition_map, statistics, read,
+                         object_create, object_set_size, object_name, object_lookup,
+                         add_storage, grow_storage, remove_storage, await_space, close
     StorageRefused
     PagerUnavailable     nobody serves there, or it has gone
 
@@ -20,11 +21,17 @@ from mach.default_pager import (
     DefaultPagerInfoReply,
     DefaultPagerObjectCreate,
     DefaultPagerObjectCreateReply,
+    DefaultPagerObjectLookup,
+    DefaultPagerObjectLookupReply,
+    DefaultPagerObjectName,
+    DefaultPagerObjectNameReply,
     DefaultPagerObjectPages,
     DefaultPagerObjectPagesReply,
     DefaultPagerObjectRead,
     DefaultPagerObjectReadReply,
     DefaultPagerObjects,
+    DefaultPagerObjectSetSize,
+    DefaultPagerObjectSetSizeReply,
     DefaultPagerObjectsReply,
     DefaultPagerPagingStorage,
     DefaultPagerPagingStorageReply,
@@ -32,12 +39,16 @@ from mach.default_pager import (
     DefaultPagerPartitionMapReply,
     DefaultPagerPartitions,
     DefaultPagerPartitionsReply,
+    DefaultPagerSpaceAlert,
     DefaultPagerStatistics,
     DefaultPagerStatisticsReply,
+    DefaultPagerTriggers,
+    DefaultPagerTriggersReply,
     ObjectRecord,
     PageRecord,
     PartitionRecord,
     RunRecord,
+    StorageAction,
 )
 from mach.kern_return import KernReturn
 from mach.ports import SendRight
@@ -125,28 +136,75 @@ class PagerClient:
             length -= count
         return b"".join(parts)
 
-    def add_storage(self, name: str, device: str, blocks: BlockList) -> None:
+    def add_storage(self, name: str, device: str, blocks: BlockList, priority: int | None = None) -> None:
         """Let the pager page on these blocks of that device too.  StorageRefused."""
-        runs = tuple(RunRecord(run.file_offset, run.device_offset, run.length) for run in blocks.runs)
-        reply = self._service.ask(
-            DefaultPagerPagingStorage, DefaultPagerPagingStorageReply, True, name, os.path.realpath(device), runs
-        )
-        if reply.result != KernReturn.KERN_SUCCESS:
-            raise StorageRefused(reply.result, reply.words)
+        self._storage(StorageAction.ADD, name, os.path.realpath(device), blocks, priority)
+
+    def grow_storage(self, name: str, blocks: BlockList) -> None:
+        """These are the blocks that the partition has now.  StorageRefused."""
+        self._storage(StorageAction.GROW, name, "", blocks, None)
 
     def remove_storage(self, name: str, tick: Callable[[], None] = lambda: None) -> None:
         """Have everything moved out of a partition, and it forgotten; `tick` is called meanwhile.  StorageRefused.
 
         If we die or give up before it is done, the partition stays.
         """
+        self._storage(StorageAction.REMOVE, name, "", BlockList((), 0, 1), None, tick)
+
+    def _storage(
+        self,
+        action: StorageAction,
+        name: str,
+        device: str,
+        blocks: BlockList,
+        priority: int | None,
+        tick: Callable[[], None] | None = None,
+    ) -> None:
+        runs = tuple(RunRecord(run.file_offset, run.device_offset, run.length) for run in blocks.runs)
+        order = -1 if priority is None else priority
         reply = self._service.ask(
-            DefaultPagerPagingStorage, DefaultPagerPagingStorageReply, False, name, "", (), tick=tick
+            DefaultPagerPagingStorage,
+            DefaultPagerPagingStorageReply,
+            action,
+            order,
+            name,
+            device,
+            runs,
+            tick=tick,
         )
         if reply.result != KernReturn.KERN_SUCCESS:
             raise StorageRefused(reply.result, reply.words)
 
+    def await_space(
+        self, below: int = 0, above: int = 0, timeout: float | None = None
+    ) -> DefaultPagerSpaceAlert | None:
+        """Wait until fewer than `below` bytes of paging space are free, or more than `above` (0: not for that).
+
+        None if `timeout` seconds passed first.
+        """
+        with self._service.message_port() as (right, receive):
+            self._call(DefaultPagerTriggers, DefaultPagerTriggersReply, "default_pager_triggers", below, above, right)
+            message = receive(timeout)
+        assert message is None or isinstance(message, DefaultPagerSpaceAlert)
+        return message
+
     def object_create(self, size: int) -> SendRight:
         """A new memory object of `size` bytes, to be mapped (shared memory, paper §6.1)."""
         reply = self._call(DefaultPagerObjectCreate, DefaultPagerObjectCreateReply, "object_create", size)
+        assert reply.memory_object is not None
+        return reply.memory_object
+
+    def object_set_size(self, right: SendRight, size: int) -> None:
+        """The shared object ends at `size` bytes from now on."""
+        self._service.call_on(right, DefaultPagerObjectSetSize, DefaultPagerObjectSetSizeReply, "object_set_size", size)
+
+    def object_name(self, right: SendRight) -> bytes:
+        """A secret name of the object: whoever is told it can look the object up."""
+        return self._service.call_on(right, DefaultPagerObjectName, DefaultPagerObjectNameReply, "object_name").name
+
+    def object_lookup(self, name: bytes) -> SendRight:
+        """The right to the object of that secret name."""
+        words = "there is no object of that name"
+        reply = self._call(DefaultPagerObjectLookup, DefaultPagerObjectLookupReply, words, name)
         assert reply.memory_object is not None
         return reply.memory_object

@@ -39,6 +39,7 @@ from pager.own_memory import OwnMemory, ProcessMemory
 from pager.service import CALLS
 from pager.slots import OWNER_OBJECT_BITS
 from pager.storage import Disks
+from pager.water_marks import WaterMarks
 
 OBJECT_BYTES = 512  # of our own memory: a memory object and the first block of its page map
 
@@ -65,6 +66,8 @@ class DefaultPager:
         self.disks: Disks | None = None  # where storage that is added comes from
         self.wired_bytes: Callable[[], int] = lambda: 0
         self.carrier_totals: Callable[[], dict[str, int]] = dict
+        self.secret = bytes(32)  # what secret names are made with; a daemon makes up its own
+        self.water_marks = WaterMarks(runtime, lambda words: self.report(words))
         self._lock = runtime.mutex("pager", LockRank.PAGER)
         self._objects: dict[int, MemoryObject] = {}
         self._next_id = 1
@@ -110,6 +113,7 @@ class DefaultPager:
             self._totals["pageins"] += obj.pageins
             self._totals["pageouts"] += obj.pageouts
             self._totals["page_errors"] += obj.errors
+        self.space_changed()
 
     def find(self, object_id: int) -> MemoryObject | None:
         with self._lock:
@@ -216,6 +220,7 @@ class DefaultPager:
 
     def wrote(self, obj: MemoryObject, lost: int) -> None:
         """After a pageout: say once when pages begin to be lost, and once when that is over (Mach: overcommitted)."""
+        self.space_changed()
         if bool(lost) == self._losing:
             return
         with self._lock:
@@ -226,6 +231,10 @@ class DefaultPager:
             self.report(f"the disk fails: {lost} pages of {obj!r} could not be written anywhere and are lost")
         elif changed:
             self.report("pages are written again")
+
+    def space_changed(self) -> None:
+        """Slots were given out or came back: tell who wants to know."""
+        self.water_marks.check(self.store.free_pages * self.page_size, self.store.total_pages * self.page_size)
 
     def refuse(self, message: Message, why: str) -> None:
         """A message breaks the protocol: its rights are dropped, it is counted (P7)."""

@@ -39,6 +39,7 @@ from mach.notify import DeadName, NoSenders
 from mach.page_list import vm_deallocate
 from mach.ports import DeadPort, SendRight
 from pager.memory_object import MemoryObject
+from pager.object_calls import OBJECT_CALLS
 from pager.page_io import Missing, Piece, give_away, read_pages, write_pages
 from pager.page_map import Entry
 
@@ -92,10 +93,11 @@ def memory_object_data_request(
             obj.await_written(pages)
             entries = [obj.map.entry(page) for page in pages]
             obj.begin_read()
+        limit = obj.limit
         obj.pass_turn()
     if pages is None:
         return pager.refuse(message, f"data_request for {message.length} bytes at {message.offset} of {obj!r}")
-    pieces = read_pages(pager.store, obj, pages, entries)
+    pieces = _pieces(pager, obj, pages, entries, limit)
     give = obj.internal and bool(message.desired_access & VmProt.WRITE) and pager.store.is_short
     for piece in pieces:
         precious = False
@@ -109,6 +111,15 @@ def memory_object_data_request(
         obj.pageins += sum(piece.count for piece in pieces if not isinstance(piece.content, Missing))
         obj.errors += sum(piece.count for piece in pieces if piece.content in (Missing.FAILED, Missing.GIVEN))
     return None
+
+
+def _pieces(
+    pager: DefaultPager, obj: MemoryObject, pages: range, entries: list[Entry | None], limit: int | None
+) -> list[Piece]:
+    """What there is of the pages; behind the end of an object that has one (set_size) there is an error."""
+    end = pages.stop if limit is None else max(pages.start, min(pages.stop, -(-limit // pager.page_size)))
+    pieces = read_pages(pager.store, obj, range(pages.start, end), entries[: end - pages.start]) if len(pages) else []
+    return [*pieces, Piece(end, pages.stop - end, Missing.FAILED)] if end < pages.stop else pieces
 
 
 def _answer(piece: Piece, page_size: int, precious: bool) -> Message:
@@ -161,16 +172,20 @@ def _store(
             obj.await_written(pages)
             old = {page: entry for page in pages if (entry := obj.map.entry(page)) is not None}
             wanted = [page for page in pages if not (only_new and page in old)]
+            data = message.data
+            if obj.limit is not None:  # set_size: what is behind the end goes nowhere
+                wanted = [page for page in wanted if page * obj.page_size < obj.limit]
+                data = bytes(data)[: max(0, obj.limit - message.offset)].ljust(len(data), b"\0")
             obj.begin_write(pages)
         obj.pass_turn()
     if pages is None:
         return pager.refuse(message, f"{len(message.data)} bytes written at {message.offset} of {obj!r}")
-    written = write_pages(pager.store, obj, wanted, old, memoryview(message.data), pages.start)
+    written = write_pages(pager.store, obj, wanted, old, memoryview(data), pages.start)
     lost = sum(not entry.stored for entry in written.entries.values())
     with obj.lock:
         for page, entry in written.entries.items():
             obj.map.store(page, entry)
-        obj.size = max(obj.size, message.offset + len(message.data))
+        obj.size = max(obj.size, message.offset + len(message.data)) if obj.limit is None else obj.limit
         obj.pageouts += len(written.entries) - lost
         obj.errors += lost
         obj.end_write(pages)
@@ -190,17 +205,21 @@ def no_senders(pager: DefaultPager, obj: MemoryObject, seqno: int, message: NoSe
     with obj.lock:
         obj.take_turn(seqno)
         obj.await_quiet()
-        obj.dead = True
-        slots = obj.map.remove_all()
-        control, obj.control = obj.control, None
-        name, obj.name = obj.name, None
+        revived = obj.receive.has_senders  # somebody looked it up by its secret name meanwhile
+        obj.dead = not revived
+        slots = [] if revived else obj.map.remove_all()
+        gone = [] if revived else [right for right in (obj.control, obj.name, obj.receive) if right is not None]
+        if not revived:
+            obj.control = obj.name = None
         obj.pass_turn()
+    if revived:
+        return obj.receive.request_no_senders(obj.receive.make_send_once())
     for partition, slot in slots:
         pager.store.partition(partition).free_slot(slot)
     pager.forget(obj)
-    for right in (control, name, obj.receive):
-        if right is not None:
-            right.drop()
+    for right in gone:
+        right.drop()
+    return None
 
 
 def dead_name(pager: DefaultPager, obj: MemoryObject, seqno: int, message: DeadName) -> None:
@@ -241,4 +260,5 @@ HANDLERS: dict[type[Message], Handler] = {
     MemoryObjectDataReturn: memory_object_data_return,
     DeadName: dead_name,
     NoSenders: no_senders,
+    **OBJECT_CALLS,
 }

@@ -34,7 +34,8 @@ class MemoryObject:
         self, runtime: Runtime, object_id: int, size: int, internal: bool, receive: ReceiveRight, page_size: int
     ) -> None:
         self.object_id = object_id
-        self.size = size  # bytes; grows with what is written
+        self.size = size  # bytes; grows with what is written, up to the limit
+        self.limit: int | None = None  # bytes, once it was set (default_pager_object_set_size)
         self.internal = internal
         self.receive = receive
         self.page_size = page_size

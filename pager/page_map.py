@@ -3,7 +3,7 @@
 Interface:
     PageMap().entry(page) -> Entry | None
              .store(page, entry)
-             .remove_all() -> the slots that it named
+             .remove_all(), .truncate(first) -> the slots that they named
              .pages(first) -> (page, Entry) in order     len(): pages on backing store
     Entry    partition, slot, generation, digest, fate
     Fate     STORED: the slot has the page. LOST: its last write failed. GIVEN: precious, the kernel has the only copy
@@ -16,7 +16,8 @@ Invariants:
     2. A second-level block exists only if one of its pages has been stored; the first level never shrinks while pages
        are in it (Mach's could, under two growing threads: reference weakness "extend shrinks the table").
     3. len(self) is the number of entries that hold a slot, which are the STORED ones.
-    4. A page that has an entry keeps one, whatever becomes of it: it is never taken for one that was never written.
+    4. A page that has an entry keeps one, whatever becomes of it but truncation: it is never taken for one that was
+       never written.
 
 Not here: locks (the memory object's guards it); devices; what a slot is.
 """
@@ -112,9 +113,18 @@ class PageMap:
 
     def remove_all(self) -> list[tuple[int, int]]:
         """Forget everything.  Returns the (partition, slot) pairs that were held."""
-        held = [(entry.partition, entry.slot) for _, entry in self.pages(0) if entry.stored]
-        self._leaves.clear()
-        self._stored = 0
+        return self.truncate(0)
+
+    def truncate(self, first: int) -> list[tuple[int, int]]:
+        """Forget the pages from `first` on.  Returns the (partition, slot) pairs that were held."""
+        held = [(entry.partition, entry.slot) for _, entry in self.pages(first) if entry.stored]
+        for number in [number for number in self._leaves if number * LEAF_PAGES >= first]:
+            del self._leaves[number]
+        leaf = self._leaves.get(first // LEAF_PAGES)
+        if leaf is not None:
+            for at in range(first % LEAF_PAGES, LEAF_PAGES):
+                leaf.words[at] = 0
+        self._stored -= len(held)
         return held
 
     def pages(self, first: int) -> Iterator[tuple[int, Entry]]:

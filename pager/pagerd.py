@@ -43,6 +43,14 @@ STACK_BYTES = 512 * 1024  # of each server thread: it is wired, so what it does 
 @click.option("--threads", default=3, show_default=True, metavar="N", help="Threads for temporary objects.")
 @click.option("--partition", metavar="NAME", help="The partition of the images to look in: a, s1a, 1.")
 @click.option("--offset", type=click.IntRange(0), metavar="BYTES", help="Where the file system begins in the images.")
+@click.option("-p", "--priority", type=click.IntRange(0, 32767), metavar="N", help="Of the images, as swapon's.")
+@click.option(
+    "--io",
+    type=click.Choice(["auto", "direct", "buffered"]),
+    default="auto",
+    show_default=True,
+    help="Past the page cache, where that can be done; auto: when wired.",
+)
 @click.option("--wire/--no-wire", default=True, show_default=True, help="Lock the pager into memory (paper, 5.4).")
 @click.option("--ready-fd", type=int, metavar="N", help="Write a line to this descriptor when ready, and close it.")
 @click.option("--trace", "trace_path", metavar="FILE", help="Write every event to FILE, for `machsim explain`.")
@@ -54,6 +62,8 @@ def main(
     threads: int,
     partition: str | None,
     offset: int | None,
+    priority: int | None,
+    io: str,
     wire: bool,
     ready_fd: int | None,
     trace_path: str | None,
@@ -61,7 +71,8 @@ def main(
     """Serve memory objects out of the paging file of each IMAGE, in the foreground.
 
     IMAGE is a disk image or a block device with a BSD file system, or an ext2; its paging file is
-    /mach_servers/paging_file, or PATH.  SIGTERM lets what is under way end, and exits 0.
+    /mach_servers/paging_file, or PATH.  IMAGE:raw is all of what mkswap has marked.  SIGTERM lets what is under way
+    end, and exits 0.
     """
     if page_size & (page_size - 1) or not 512 <= page_size <= 65536:
         raise click.BadParameter("a power of two from 512 to 65536 is needed", param_hint="--page-size")
@@ -78,9 +89,11 @@ def main(
     log = Log(runtime)
     ipc = Ipc(runtime)
     pager = DefaultPager(runtime, ipc, page_size, log)
-    disks = Disks()
+    disks = Disks(direct=io == "direct" or (io == "auto" and wire))
     pager.disks = disks
-    _add_partitions(pager, disks, images, partition, offset)
+    pager.secret = os.urandom(32)
+    for argument in images:
+        _add_partition(pager, disks, argument, partition, offset, priority)
     network = Network(ipc, log)
     pager.on_bug = lambda bug: log(f"a bug, please report it: {bug!r} at {_place(bug)}")
     pager.wired_bytes = wiring.wired_bytes
@@ -120,15 +133,15 @@ class Log:
             click.echo(f"pagerd: {words}", err=True)
 
 
-def _add_partitions(
-    pager: DefaultPager, disks: Disks, images: tuple[str, ...], partition: str | None, offset: int | None
+def _add_partition(
+    pager: DefaultPager, disks: Disks, argument: str, partition: str | None, offset: int | None, priority: int | None
 ) -> None:
-    """Find the paging file of each image, and give the pager its blocks."""
+    """Find the paging file of an image, and give the pager its blocks."""
+    image, path = paging_file_name(argument)
     try:
-        for argument in images:
-            image, path = paging_file_name(argument)
-            device = disks.open(image)
-            pager.store.add(f"{image}:{path}", device, find_paging_file(device, image, path, partition, offset))
+        disk = disks.open(image)
+        blocks = find_paging_file(disk, image, path, partition, offset)
+        pager.store.add(f"{image}:{path}", disks.way_to(disk, blocks, pager.page_size), blocks, priority)
     except (StorageError, BackingStoreError) as error:
         raise click.ClickException(str(error)) from None
 

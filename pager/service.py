@@ -3,8 +3,9 @@
 Interface:
     CALLS    message class -> function(pager, message); each answers through message.reply
 
-All but object_create and paging_storage only look, and what they see of an object is one moment of it: they take its
-lock for as long as it takes to copy what they tell.  default_pager_object_read also waits for writes of its pages.
+All but object_create, paging_storage (paging_files.py) and triggers only look, and what they see of an object is one
+moment of it: they take its lock for as long as it takes to copy what they tell.  default_pager_object_read also waits
+for writes of its pages.
 
 Not here: paging (handlers.py); the daemon's options.
 """
@@ -15,14 +16,15 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from bootfs.blocklist import BlockList, Run
-from bootfs.device import BlockDevice
 from mach.default_pager import (
+    BadSlotRecord,
     CounterRecord,
     DefaultPagerInfo,
     DefaultPagerInfoReply,
     DefaultPagerObjectCreate,
     DefaultPagerObjectCreateReply,
+    DefaultPagerObjectLookup,
+    DefaultPagerObjectLookupReply,
     DefaultPagerObjectPages,
     DefaultPagerObjectPagesReply,
     DefaultPagerObjectRead,
@@ -30,13 +32,14 @@ from mach.default_pager import (
     DefaultPagerObjects,
     DefaultPagerObjectsReply,
     DefaultPagerPagingStorage,
-    DefaultPagerPagingStorageReply,
     DefaultPagerPartitionMap,
     DefaultPagerPartitionMapReply,
     DefaultPagerPartitions,
     DefaultPagerPartitionsReply,
     DefaultPagerStatistics,
     DefaultPagerStatisticsReply,
+    DefaultPagerTriggers,
+    DefaultPagerTriggersReply,
     ObjectRecord,
     PageRecord,
     PageState,
@@ -46,12 +49,12 @@ from mach.default_pager import (
 from mach.kern_return import KernReturn
 from mach.message import Message
 from mach.ports import DeadPort, SendOnceRight
-from pager.drain import CannotRemove, drain
 from pager.memory_object import MAX_OBJECT_BYTES, MemoryObject
 from pager.page_io import Missing, read_pages
 from pager.page_map import Entry, Fate
+from pager.paging_files import default_pager_paging_storage
 from pager.partition import BackingStoreError, PagingPartition
-from pager.storage import StorageError
+from pager.secret_names import named_object
 
 if TYPE_CHECKING:
     from pager.default_pager import DefaultPager
@@ -136,20 +139,26 @@ def _state(entry: Entry, writing: bool) -> PageState:
 
 
 def default_pager_partitions(pager: DefaultPager, message: DefaultPagerPartitions) -> None:
-    records = tuple(
-        PartitionRecord(
-            index=partition.index,
-            total=partition.total,
-            free=partition.free,
-            bad=partition.bad,
-            going_away=partition.going_away,
-            name=partition.name,
-            device=getattr(partition.device, "name", "memory"),
-            runs=tuple(RunRecord(run.file_offset, run.device_offset, run.length) for run in partition.runs),
-        )
-        for partition in pager.store.partitions()
-    )
+    records = tuple(_partition_record(partition) for partition in pager.store.partitions())
     _answer(message.reply, DefaultPagerPartitionsReply(SUCCESS, records))
+
+
+def _partition_record(partition: PagingPartition) -> PartitionRecord:
+    return PartitionRecord(
+        index=partition.index,
+        total=partition.total,
+        free=partition.free,
+        bad=partition.bad,
+        going_away=partition.going_away,
+        priority=partition.priority,
+        name=partition.name,
+        device=getattr(partition.device, "name", "memory"),
+        access=getattr(partition.device, "access", "buffered"),
+        runs=tuple(RunRecord(run.file_offset, run.device_offset, run.length) for run in partition.runs),
+        bad_slots=tuple(
+            BadSlotRecord(slot, partition.device_offset(slot)) for slot in partition.bad_slots(RECORDS_PER_REPLY)
+        ),
+    )
 
 
 def default_pager_partition_map(pager: DefaultPager, message: DefaultPagerPartitionMap) -> None:
@@ -191,54 +200,22 @@ def default_pager_object_read(pager: DefaultPager, message: DefaultPagerObjectRe
     return _answer(message.reply, DefaultPagerObjectReadReply(result, data))
 
 
-def default_pager_paging_storage(pager: DefaultPager, message: DefaultPagerPagingStorage) -> None:
-    """Add at once; remove in a thread of its own, so that nobody waits for it (in Mach, memory_object_create does)."""
-    if message.add:
-        return _answer(message.reply, _add_storage(pager, message))
-    partition = pager.store.find(message.name)
-    if partition is None:
-        words = f"there is no partition {message.name}"
-        return _answer(message.reply, DefaultPagerPagingStorageReply(INVALID, words))
-    pager.runtime.fork(lambda: _remove_storage(pager, partition, message.reply), f"drain {message.name}", daemon=True)
-    return None
+def default_pager_triggers(pager: DefaultPager, message: DefaultPagerTriggers) -> None:
+    pager.water_marks.watch(message.high_water, message.low_water, message.alert)
+    _answer(message.reply, DefaultPagerTriggersReply(SUCCESS))
+    pager.space_changed()
 
 
-def _add_storage(pager: DefaultPager, message: DefaultPagerPagingStorage) -> DefaultPagerPagingStorageReply:
-    if pager.disks is None:
-        return DefaultPagerPagingStorageReply(KernReturn.KERN_FAILURE, "this pager takes no storage")
-    runs = tuple(Run(run.file_offset, run.device_offset, run.length) for run in message.runs)
-    try:
-        device = pager.disks.open(message.device)
-        try:
-            blocks = BlockList(runs, sum(run.length for run in runs), pager.page_size)
-            pager.store.add(message.name, device, blocks)
-        except BackingStoreError:
-            _release(pager, device)
-            raise
-    except (StorageError, BackingStoreError) as error:
-        return DefaultPagerPagingStorageReply(INVALID, str(error))
-    pager.report(f"paging on {message.name} too: {sum(run.length for run in runs)} bytes")
-    return DefaultPagerPagingStorageReply(SUCCESS, "")
-
-
-def _remove_storage(pager: DefaultPager, partition: PagingPartition, reply: SendOnceRight) -> None:
-    """Privileged as all that pageout may wait for: a later write of a page waits for its move."""
-    pager.memory.begin(True)
-    try:
-        drain(pager, partition, cancelled=lambda: reply.port.dead)
-    except CannotRemove as error:
-        pager.report(f"{partition.name} stays: {error}")
-        code = KernReturn.KERN_RESOURCE_SHORTAGE if error.for_want_of_room else KernReturn.KERN_FAILURE
-        return _answer(reply, DefaultPagerPagingStorageReply(code, str(error)))
-    _release(pager, partition.device)
-    pager.report(f"{partition.name} is removed")
-    return _answer(reply, DefaultPagerPagingStorageReply(SUCCESS, ""))
-
-
-def _release(pager: DefaultPager, device: BlockDevice) -> None:
-    """Close a device that no partition is on."""
-    if pager.disks is not None and not any(partition.device is device for partition in pager.store.partitions()):
-        pager.disks.release(device)
+def default_pager_object_lookup(pager: DefaultPager, message: DefaultPagerObjectLookup) -> None:
+    """KERN_INVALID_NAME, whether there was ever such an object or not: nothing is learned by guessing."""
+    object_id = named_object(pager.secret, message.name)
+    obj = None if object_id is None else pager.find(object_id)
+    right = None
+    if obj is not None and not obj.internal:
+        with obj.lock:
+            right = None if obj.dead else obj.receive.make_send()
+    result = SUCCESS if right is not None else KernReturn.KERN_INVALID_NAME
+    _answer(message.reply, DefaultPagerObjectLookupReply(result, right))
 
 
 def _answer(reply: SendOnceRight, message: Message) -> None:
@@ -258,4 +235,6 @@ CALLS: dict[type[Message], Callable[[DefaultPager, Any], None]] = {
     DefaultPagerStatistics: default_pager_statistics,
     DefaultPagerObjectRead: default_pager_object_read,
     DefaultPagerPagingStorage: default_pager_paging_storage,
+    DefaultPagerTriggers: default_pager_triggers,
+    DefaultPagerObjectLookup: default_pager_object_lookup,
 }

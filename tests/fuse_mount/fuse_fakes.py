@@ -105,7 +105,7 @@ class FakePager:
     def partitions(self) -> list[PartitionRecord]:
         self._answer()
         runs = (RunRecord(0, 81920, 150 * PAGE), RunRecord(150 * PAGE, 9 << 20, 50 * PAGE))
-        return [PartitionRecord(0, 200, 190, 1, 0, "/mach_servers/paging_file", "disk.img", runs)]
+        return [PartitionRecord(0, 200, 190, 1, 0, -1, "/mach_servers/paging_file", "disk.img", "buffered", runs, ())]
 
     def partition_map(self, index: int) -> bytes:
         self._answer()

@@ -7,7 +7,7 @@ import random
 import pytest
 from paging import PAGE, Disk, KernelSide, World, block_list, broken, pattern, worlds
 
-from mach.default_pager import DefaultPagerPagingStorage, DefaultPagerPagingStorageReply
+from mach.default_pager import DefaultPagerPagingStorage, DefaultPagerPagingStorageReply, StorageAction
 from mach.kern_return import KernReturn
 from mach.rpc import call
 from mach.threads.simulated import SimulatedRuntime
@@ -34,7 +34,7 @@ def remove(world: World, name: str) -> DefaultPagerPagingStorageReply:
     return call(
         world.ipc,
         world.default_pager,
-        lambda reply: DefaultPagerPagingStorage(reply, False, name, "", ()),
+        lambda reply: DefaultPagerPagingStorage(reply, StorageAction.REMOVE, -1, name, "", ()),
         DefaultPagerPagingStorageReply,
     )
 
