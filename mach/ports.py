@@ -189,11 +189,6 @@ class ReceiveRight(Right):
     def make_send_once(self) -> SendOnceRight:
         return SendOnceRight(self.port)
 
-    @property
-    def has_senders(self) -> bool:
-        """Whether a send right is left: one may have been made since NoSenders was on its way."""
-        return self.port.send_rights > 0
-
     def receive(self, timeout: float | None = None, owed_by: OwedBy | None = None) -> Received | None:
         """The next message, or None after `timeout` seconds."""
         return self.port.ipc.receive(self.port.queue, timeout, owed_by)

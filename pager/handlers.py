@@ -205,7 +205,7 @@ def no_senders(pager: DefaultPager, obj: MemoryObject, seqno: int, message: NoSe
     with obj.lock:
         obj.take_turn(seqno)
         obj.await_quiet()
-        revived = obj.receive.has_senders  # somebody looked it up by its secret name meanwhile
+        revived = obj.receive.port.send_rights > 0  # somebody looked it up by its secret name meanwhile
         obj.dead = not revived
         slots = [] if revived else obj.map.remove_all()
         gone = [] if revived else [right for right in (obj.control, obj.name, obj.receive) if right is not None]
