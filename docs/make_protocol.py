@@ -41,8 +41,8 @@ Generated from the dataclasses by `docs/make_protocol.py`; a test keeps it curre
 Messages go to *ports*, by *rights* (`mach/ports.py`). In one process a message is a Python object. Between
 processes it is one packet of a Unix `SEQPACKET` socket (`mach/wire.py`), little endian: a header of
 {wire.HEADER.size} bytes (magic `mach`, flags, message id, destination name, body bytes, data bytes), the body, the
-data. A body and data above {wire.INLINE_BYTES >> 10} KiB together travel in a memfd passed beside the header (flag
-{wire.IN_MEMFD}).
+data. A body and data above {wire.INLINE_BYTES >> 10} KiB together, or above what the socket's buffer takes, travel in a
+memfd passed beside the header (flag {wire.IN_MEMFD}).
 
 The body holds the fixed fields in their order (numbers at their width; a right as `u8` kind and `u32` name), then
 the variable ones (`str`: `u16` length and UTF-8; a row of records: `u32` count and the records, each laid out the

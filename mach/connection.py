@@ -32,17 +32,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from mach.codec import ProtocolViolation, RightKind, WireRight, class_of, codec_of
+from mach.codec import Codec, ProtocolViolation, RightKind, WireRight, codec_at, codec_of
 from mach.message import U32, Message, message
 from mach.notify import DeadName, NoSenders, SendOnce
 from mach.page_list import vm_deallocate
 from mach.ports import DeadPort, Ipc, Port, ReceiveRight, Right, SendOnceRight, SendRight, drop_rights
 from mach.threads import LockRank
-from mach.wire import Packet, send_packet
+from mach.wire import Packet, send_packet, widen
 
 CARRIER = 0  # the destination of what the two carriers say to each other
 SERVICE_NAME = 2  # the accepting end's service port
 OUTBOX_BYTES = 4 * 1024 * 1024  # unread messages that are kept for a slow peer
+
+_FROM_PORTS = frozenset(cls.msgh_id for cls in (NoSenders, SendOnce, DeadName))
 
 After = list[Callable[[], object]]  # what is to be done once the lock is released
 
@@ -102,6 +104,7 @@ class Connection:
         self._may_wait = may_wait
         self._outbox: deque[Packet] = deque()
         self._outbox_bytes = 0
+        self._inline_bytes = widen(sock)
         self._room = ipc.runtime.condition(self.lock, "connection.room")
         self._obituaries = ipc.allocate("obituaries", kobject=self._port_died)
 
@@ -113,7 +116,8 @@ class Connection:
         with self.lock:
             kind, name = self._export(right, after)
             assert (kind, name) == (RightKind.SEND, SERVICE_NAME)
-        _do(after)
+        for action in after:
+            action()
 
     def to_service(self) -> SendRight:
         """A send right to what the accepting peer offers."""
@@ -126,31 +130,43 @@ class Connection:
 
     def _forward(self, name: int, message: Message) -> None:
         """The kobject of every proxy: send a message to the peer's port `name`."""
-        if isinstance(message, NoSenders):
-            return self._no_senders(name)
-        if isinstance(message, SendOnce):  # the reply will never come: so says the dropping of its right
-            return self._forget_once(name)
+        if message.msgh_id in _FROM_PORTS:
+            return self._notified(name, message)
+        codec = codec_of(type(message))
         after: After = []
         with self.lock:
-            while self._outbox_bytes > OUTBOX_BYTES and self.initiator and self._may_wait() and not self.closed:
-                self._room.wait("the peer to read its messages")
+            if self._outbox_bytes > OUTBOX_BYTES:
+                self._await_room()
             entry = self.imports.get(name)
             gone = self.closed or entry is None
-            if not gone:
-                body, data = codec_of(type(message)).encode(message, lambda right: self._export(right, after))
+            if entry is not None and not gone:
+                body, data = codec.encode(message, lambda right: self._export(right, after))
                 self._put(Packet(message.msgh_id, name, body, data), after)
-                if entry is not None and entry.once:
+                if entry.once:
                     del self.imports[name], self._import_names[entry.receive.port]
                     after.append(entry.receive.destroy)
-        _do(after)
+        for action in after:
+            action()
         if gone:
             drop_rights(message)
             raise DeadPort("the connection to the port is closed")
-        vm_deallocate(data)  # it has been copied: into the socket, or into the outbox
+        if data:
+            vm_deallocate(data)  # it has been copied: into the socket, or into the outbox
         return None
 
+    def _notified(self, name: int, message: Message) -> None:
+        """A proxy hears from its own port."""
+        if isinstance(message, NoSenders):
+            self._no_senders(name)
+        elif isinstance(message, SendOnce):  # the reply will never come: so says the dropping of its right
+            self._forget_once(name)
+
+    def _await_room(self) -> None:
+        while self._outbox_bytes > OUTBOX_BYTES and self.initiator and self._may_wait() and not self.closed:
+            self._room.wait("the peer to read its messages")
+
     def _tell_peer(self, message: Message, after: After) -> None:
-        body, _ = codec_of(type(message)).encode(message, lambda right: (RightKind.NULL, 0))
+        body, _ = codec_of(type(message)).encode(message, lambda right: self._export(right, after))
         self._put(Packet(message.msgh_id, CARRIER, body, b""), after)
 
     def _put(self, packet: Packet, after: After) -> None:
@@ -158,13 +174,13 @@ class Connection:
         if (tracer := self.ipc.runtime.tracer) is not None:
             tracer.crossed(self.trace_name, self.initiator, outwards=True)
         try:
-            if not self._outbox and send_packet(self.sock, packet):
+            if not self._outbox and send_packet(self.sock, packet, self._inline_bytes):
                 return
         except OSError as error:
             after.append(partial(self._on_trouble, self, f"cannot send: {error.strerror}"))
             return
         self._outbox.append(packet)
-        self._outbox_bytes += len(packet)
+        self._outbox_bytes += packet.bytes_held
         if self._outbox_bytes > OUTBOX_BYTES and not self.initiator:
             after.append(partial(self._on_trouble, self, "it does not read its messages"))
         after.append(partial(self._on_trouble, self, ""))
@@ -172,9 +188,9 @@ class Connection:
     def flush(self) -> bool:
         with self.lock:
             while self._outbox and not self.closed:
-                if not send_packet(self.sock, self._outbox[0]):
+                if not send_packet(self.sock, self._outbox[0], self._inline_bytes):
                     return False
-                self._outbox_bytes -= len(self._outbox.popleft())
+                self._outbox_bytes -= self._outbox.popleft().bytes_held
             self._room.broadcast()
             return True
 
@@ -221,21 +237,16 @@ class Connection:
         """Deliver a packet, or raise ProtocolViolation."""
         if (tracer := self.ipc.runtime.tracer) is not None:
             tracer.crossed(self.trace_name, self.initiator, outwards=False)
+        codec, body = codec_at(packet.msgh_id), memoryview(packet.body)
+        if packet.destination == CARRIER or codec.cls in (PortReleased, PortDied):
+            return self._carrier_message(codec, packet)
         after: After = []
-        target: Port | None = None
-        body = memoryview(packet.body)
-        codec = codec_of(class_of(packet.msgh_id))
         with self.lock:
             message = codec.decode(body, packet.data, lambda kind, name: self._import(kind, name, after))
-            if packet.destination == CARRIER:
-                self._carrier_message(message, after)
-            elif isinstance(message, (PortReleased, PortDied)):
-                raise ProtocolViolation("a carrier's message to a port")
-            else:
-                target = self._target(packet.destination, after)
-        _do(after)
-        if packet.destination != CARRIER:
-            self._deliver(target, message)
+            target = self._target(packet.destination, after)
+        for action in after:
+            action()
+        return self._deliver(target, message)
 
     def _target(self, name: int, after: After) -> Port | None:
         export = self.exports.get(name)
@@ -251,12 +262,16 @@ class Connection:
             if target is None:
                 drop_rights(message)
                 raise DeadPort
-            self.ipc.send(target, message, always=True)
+            self.ipc.deliver(target, message)
         except DeadPort:
             self.undeliverable += 1
 
-    def _import(self, kind: RightKind, name: int, after: After) -> Right:
+    def _import(self, kind: int, name: int, after: After) -> Right:
         """The right that a wire form means here."""
+        entry = self.imports.get(name)
+        if kind == RightKind.SEND and entry is not None and not entry.once:
+            entry.received += 1
+            return entry.receive.make_send()
         if kind == RightKind.HOME:
             export = self.exports.get(name)
             if export is None or not isinstance(export.right, SendRight):
@@ -264,10 +279,6 @@ class Connection:
             return export.right.copy()
         if name % 2 == self.initiator or name == CARRIER:
             raise ProtocolViolation(f"the peer names a port ({name}) with a name that is not its own to give")
-        entry = self.imports.get(name)
-        if kind == RightKind.SEND and entry is not None and not entry.once:
-            entry.received += 1
-            return entry.receive.make_send()
         if entry is not None or name in self.exports:
             raise ProtocolViolation(f"the peer uses the name {name} twice")
         receive = self.ipc.allocate(f"peer's port {name}")
@@ -283,24 +294,34 @@ class Connection:
         receive.request_no_senders(receive.make_send_once())
         return right
 
-    def _carrier_message(self, message: Message, after: After) -> None:
-        if isinstance(message, PortReleased):
-            export = self.exports.get(message.name)
-            if export is None:
-                return  # it died meanwhile
-            export.sent -= message.count
-            if export.sent < 0:
-                raise ProtocolViolation(f"the peer releases the port {message.name} more often than it was sent")
-            if export.sent == 0:
-                self._remove_export(message.name)
-                after.append(export.right.drop)
-        elif isinstance(message, PortDied):
-            entry = self.imports.pop(message.name, None)
-            if entry is not None:
-                del self._import_names[entry.receive.port]
-                after.append(entry.receive.destroy)
-        else:
-            raise ProtocolViolation(f"{type(message).__name__} is sent to the carrier")
+    def _carrier_message(self, codec: Codec, packet: Packet) -> None:
+        if packet.destination != CARRIER:
+            raise ProtocolViolation("a carrier's message to a port")
+        if codec.cls not in (PortReleased, PortDied):
+            raise ProtocolViolation(f"{codec.cls.__name__} is sent to the carrier")
+        message = codec.decode(memoryview(packet.body), packet.data, _no_right)
+        after: After = []
+        with self.lock:
+            if isinstance(message, PortReleased):
+                self._port_released(message, after)
+            else:
+                entry = self.imports.pop(message.name, None)
+                if entry is not None:
+                    del self._import_names[entry.receive.port]
+                    after.append(entry.receive.destroy)
+        for action in after:
+            action()
+
+    def _port_released(self, message: PortReleased, after: After) -> None:
+        export = self.exports.get(message.name)
+        if export is None:
+            return  # it died meanwhile
+        export.sent -= message.count
+        if export.sent < 0:
+            raise ProtocolViolation(f"the peer releases the port {message.name} more often than it was sent")
+        if export.sent == 0:
+            self._remove_export(message.name)
+            after.append(export.right.drop)
 
     # -- the lives of rights -----------------------------------------------------------------------------------
 
@@ -317,7 +338,8 @@ class Connection:
                 del self.imports[name], self._import_names[entry.receive.port]
                 self._tell_peer(PortReleased(name, entry.received), after)
                 after.append(entry.receive.destroy)
-        _do(after)
+        for action in after:
+            action()
 
     def _forget_once(self, name: int) -> None:
         after: After = []
@@ -328,7 +350,8 @@ class Connection:
             del self._import_names[entry.receive.port]
             self._tell_peer(PortReleased(name, 1), after)
             after.append(entry.receive.destroy)
-        _do(after)
+        for action in after:
+            action()
 
     def _port_died(self, message: Message) -> None:
         """The kobject of `obituaries`: a port that the peer may send to is dead."""
@@ -341,7 +364,8 @@ class Connection:
                 return
             self._tell_peer(PortDied(message.token), after)
             after.append(export.right.drop)
-        _do(after)
+        for action in after:
+            action()
 
     def _remove_export(self, name: int) -> Export | None:
         export = self.exports.pop(name, None)
@@ -368,6 +392,5 @@ class Connection:
             export.right.drop()
 
 
-def _do(after: After) -> None:
-    for action in after:
-        action()
+def _no_right(kind: int, name: int) -> Right:
+    raise ProtocolViolation("a carrier's message carries a right")

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, TypeVar, dataclass_transform
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
 Digest = Annotated[bytes, "20s"]
 U8 = Annotated[int, "B"]
@@ -53,8 +53,7 @@ def message(msgh_id: int, *, local: bool = False) -> Callable[[type[M]], type[M]
     return make
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """One received message."""
 
     payload: Any  # what the receiver bound to the port (gnumach calls it the protected payload)

@@ -23,7 +23,8 @@ Invariants:
     3. The rights of a message that cannot be delivered are dropped with it.
     4. No notification is sent, and no kobject called, while the lock of ipc is held.
 
-Not here: other processes (mach/socket_carrier.py makes ports stand for theirs); what any message means.
+Not here: who waits for messages, and how (mach/mqueue.py); other processes (mach/socket_carrier.py makes ports stand
+for theirs); what any message means.
 """
 
 from __future__ import annotations
@@ -34,29 +35,18 @@ from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
-from mach.feeder import Feeder
 from mach.message import Message, Received
+from mach.mqueue import MessageQueue, Receivers
 from mach.notify import DeadName, NoSenders, SendOnce
 from mach.page_list import vm_deallocate
 from mach.servers import note_moves, servers
-from mach.threads import LockRank, OwedBy, Runtime, Thread
+from mach.threads import OwedBy
 
 KObject = Callable[[Message], None]
 
 
 class DeadPort(Exception):
     """The port has died (MACH_SEND_INVALID_DEST); the caller's peer is gone."""
-
-
-class _Queue:
-    """Where the receivers of a port, or of all ports of a set, wait."""
-
-    def __init__(self, ipc: Ipc, name: str) -> None:
-        self.name = name
-        self.messages: deque[tuple[Port, Message]] = deque()
-        self.arrived = ipc.runtime.condition(ipc.lock, f"{name}.arrived")
-        self.waiting = 0  # threads that sleep on `arrived`
-        self.hands: dict[Thread, tuple[Port, Message] | None] = {}  # who receives here, what of; kept for reports only
 
 
 class Port:
@@ -70,7 +60,7 @@ class Port:
         self.limit = limit
         self.receiver = ipc.runtime.task()  # the task that holds the receive right
         self.destination: Port | None = None  # where a message takes the receive right (ip_destination); for reports
-        self.queue = _Queue(ipc, name)
+        self.queue = MessageQueue(ipc, name)
         self.space = ipc.runtime.condition(ipc.lock, f"{name}.space")
         self.queued = 0
         self.seqno = 0
@@ -79,6 +69,9 @@ class Port:
         self.dead = False
         self.notify: SendOnceRight | None = None
         self.watchers: dict[SendRight, tuple[SendOnceRight, object]] = {}
+
+    def __str__(self) -> str:
+        return f"to {self.name}"
 
 
 class Right:
@@ -99,7 +92,7 @@ class SendRight(Right):
     __slots__ = ("_live",)
 
     def __init__(self, port: Port) -> None:  # the lock of ipc is held
-        super().__init__(port)
+        self.port = port
         self._live = True
         port.send_rights += 1
 
@@ -118,19 +111,20 @@ class SendRight(Right):
 
     def drop(self) -> None:
         """Give the right up.  Dropping the last one tells the port's owner, if it asked."""
-        ipc = self.port.ipc
-        notify = None
+        port, ipc = self.port, self.port.ipc
+        watcher = notify = None
         with ipc.lock:
-            assert self._live, f"a right to {self.port.name} is dropped twice"
+            assert self._live, f"a right to {port.name} is dropped twice"
             self._live = False
-            self.port.send_rights -= 1
-            watcher = self.port.watchers.pop(self, None)
-            if self.port.send_rights == 0 and not self.port.dead:
-                notify, self.port.notify = self.port.notify, None
+            port.send_rights -= 1
+            if port.watchers:
+                watcher = port.watchers.pop(self, None)
+            if port.send_rights == 0 and not port.dead:
+                notify, port.notify = port.notify, None
         if watcher is not None:
             watcher[0].discard()
         if notify is not None:
-            _tell(notify, NoSenders(self.port.make_sends))
+            _tell(notify, NoSenders(port.make_sends))
 
     def watch(self, notify: SendOnceRight, token: object = None) -> None:
         """Ask for one DeadName(token) at `notify` when the port dies; at once if it has."""
@@ -250,7 +244,7 @@ class PortSet:
 
     def __init__(self, ipc: Ipc, name: str) -> None:
         self._ipc = ipc
-        self._queue = _Queue(ipc, name)
+        self._queue = MessageQueue(ipc, name)
 
     def add(self, right: ReceiveRight) -> None:
         """Put a port into the set, with what is queued at it."""
@@ -269,16 +263,13 @@ class PortSet:
         """The next message of any port in the set, or None after `timeout` seconds."""
         return self._ipc.receive(self._queue, timeout)
 
+    def serve(self, handle: Callable[[Received], None]) -> None:
+        """Receive and handle for ever.  The thread keeps the lead while it handles a message, until it may sleep."""
+        self._ipc.serve(self._queue, handle)
 
-class Ipc:
+
+class Ipc(Receivers):
     """All the ports of one party (a task, or a machine's kernel), under one mutex."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
-        self.lock = runtime.mutex("ipc", LockRank.IPC)
-        self.feeder: Feeder | None = None
-        self._leader: tuple[_Queue, Thread] | None = None  # who polls the feeder, for which queue
-        self._queues_waiting: list[_Queue] = []  # one entry a sleeping thread
 
     def allocate(self, name: str, payload: Any = None, kobject: KObject | None = None, limit: int = 5) -> ReceiveRight:
         """A new port.  `limit`: how many messages wait before senders do (MACH_PORT_QLIMIT_DEFAULT is 5)."""
@@ -287,6 +278,8 @@ class Ipc:
     def port_set(self, name: str) -> PortSet:
         return PortSet(self, name)
 
+    # -- sending -----------------------------------------------------------------------------------------------
+
     def send(self, port: Port, message: Message, always: bool) -> None:
         if (tracer := self.runtime.tracer) is None:
             return self._send(port, message, always)
@@ -294,18 +287,20 @@ class Ipc:
             return self._send(port, message, always)
 
     def _send(self, port: Port, message: Message, always: bool) -> None:
-        self.runtime.checkpoint(f"send {type(message).__name__} to {port.name}")
+        self.runtime.checkpoint(type(message).__name__, port)
         wake = False
-        with self.lock:
-            while port.queued >= port.limit and not (always or port.dead or port.kobject):
-                port.space.wait(lambda: f"room in the queue of port {port.name}", owed_by=lambda: servers(port))
-            dead, kobject = port.dead, port.kobject
-            if not dead and kobject is None:
-                if self.runtime.reports:
-                    note_moves(port, message)
-                port.queued += 1
-                port.queue.messages.append((port, message))
-                wake = self.announce(port.queue)
+        dead, kobject = port.dead, port.kobject
+        if kobject is None and not dead:  # a kernel's port needs no lock: there is no queue
+            with self.lock:
+                if port.queued >= port.limit and not always:
+                    self._await_room(port)
+                dead, kobject = port.dead, port.kobject
+                if not dead and kobject is None:
+                    if self.runtime.reports:
+                        note_moves(port, message)
+                    port.queued += 1
+                    port.queue.messages.append((port, message))
+                    wake = self.announce(port.queue)
         if dead:
             drop_rights(message)
             raise DeadPort(f"port {port.name} is dead")
@@ -314,73 +309,32 @@ class Ipc:
         elif wake and self.feeder is not None:
             self.feeder.wake()
 
-    def receive(self, queue: _Queue, timeout: float | None, owed_by: OwedBy | None = None) -> Received | None:
-        self.runtime.checkpoint(f"receive from {queue.name}")
-        if self.runtime.reports:
-            queue.hands[self.runtime.current()] = None
-        deadline = None if timeout is None else self.runtime.now() + timeout
-        with self.lock:
-            while not queue.messages:
-                left = None if deadline is None else deadline - self.runtime.now()
-                if left is not None and left <= 0:
-                    self._pass_lead(queue)
-                    return None
-                if self.feeder is not None and self._leader is None:
-                    self._leader = (queue, self.runtime.current())
-                    break
-                queue.waiting += 1
-                self._queues_waiting.append(queue)
-                queue.arrived.wait(f"a message at {queue.name}", left, owed_by=owed_by)
-                self._queues_waiting.remove(queue)
-                queue.waiting -= 1
-            else:
-                self._pass_lead(queue)
-                return self._take(queue)
-        return self._lead(queue, deadline)
+    def _await_room(self, port: Port) -> None:
+        self.resign()
+        while port.queued >= port.limit and not (port.dead or port.kobject):
+            port.space.wait(lambda: f"room in the queue of port {port.name}", owed_by=lambda: servers(port))
 
-    def _lead(self, queue: _Queue, deadline: float | None) -> Received | None:
-        """Poll the feeder until a message has come for `queue`; then another sleeper takes the lead."""
-        assert self.feeder is not None
-        received = None
-        try:
-            while received is None:
-                left = None if deadline is None else deadline - self.runtime.now()
-                if left is not None and left <= 0:
-                    break
-                self.feeder.poll(left)
-                with self.lock:
-                    if queue.messages:
-                        received = self._take(queue)
-        finally:
+    def deliver(self, port: Port, message: Message) -> None:
+        """Send what the feeder has brought, from the thread that polls it."""
+        if (tracer := self.runtime.tracer) is None:
+            return self._deliver(port, message)
+        with tracer.sending(port.name, message):
+            return self._deliver(port, message)
+
+    def _deliver(self, port: Port, message: Message) -> None:
+        dead, kobject = port.dead, port.kobject
+        if kobject is None and not dead:
             with self.lock:
-                self._leader = None
-                self._pass_lead(queue)
-        return received
-
-    def _pass_lead(self, queue: _Queue) -> None:
-        """If nobody polls the feeder, wake a sleeper that will; one of our own queue if there is one."""
-        if self.feeder is not None and self._leader is None and self._queues_waiting:
-            (queue if queue.waiting else self._queues_waiting[0]).arrived.signal()
-
-    def _take(self, queue: _Queue) -> Received:
-        port, message = queue.messages.popleft()
-        if self.runtime.reports:
-            queue.hands[self.runtime.current()] = (port, message)
-        port.queued -= 1
-        if port.queued == port.limit - 1:
-            port.space.broadcast()
-        seqno = port.seqno
-        port.seqno += 1
-        if (tracer := self.runtime.tracer) is not None:
-            tracer.received(queue.name, port.name, seqno, message)
-        return Received(port.payload, seqno, message)
-
-    def announce(self, queue: _Queue) -> bool:
-        """Wake a sleeper for a new message; True if instead the leader must be woken from its poll."""
-        if queue.waiting:
-            queue.arrived.signal()
-            return False
-        return self._leader is not None and self._leader[0] is queue and self._leader[1] is not self.runtime.current()
+                dead, kobject = port.dead, port.kobject
+                if not dead and kobject is None:
+                    port.queued += 1
+                    port.queue.messages.append((port, message))
+                    self.announce_fed(port.queue)
+        if dead:
+            drop_rights(message)
+            raise DeadPort(f"port {port.name} is dead")
+        if kobject is not None:
+            kobject(message)
 
 
 def _tell(notify: SendOnceRight, message: Message) -> None:

@@ -32,7 +32,10 @@ from mach.codec import ProtocolViolation
 from mach.connection import Connection
 from mach.ports import Ipc, ReceiveRight, SendRight
 from mach.threads import LockRank, Thread
-from mach.wire import receive_packet
+from mach.wire import PacketBuffer
+
+EPOLLIN, EPOLLOUT = select.EPOLLIN, select.EPOLLOUT
+READABLE = EPOLLIN | select.EPOLLHUP | select.EPOLLERR
 
 
 class SocketInUse(Exception):
@@ -53,11 +56,12 @@ class Network:
         self._on_disconnect = on_disconnect
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._epoll.register(self._wake, select.EPOLLIN)
+        self._epoll.register(self._wake, EPOLLIN)
         self._listener: socket.socket | None = None
         self._path = ""
         self._service: ReceiveRight | None = None
         self._poller: Thread | None = None
+        self._buffer = PacketBuffer()
         self._lock = ipc.runtime.mutex("network", LockRank.CARRIER)
         ipc.feeder = self
 
@@ -79,7 +83,7 @@ class Network:
             raise
         listener.setblocking(False)
         self._listener, self._path, self._service = listener, path, service
-        self._epoll.register(listener.fileno(), select.EPOLLIN)
+        self._epoll.register(listener.fileno(), EPOLLIN)
 
     @staticmethod
     def _remove_stale(path: str) -> None:
@@ -116,19 +120,15 @@ class Network:
         self._poller = self.ipc.runtime.current()
         try:
             for fd, events in self._epoll.poll(timeout):
-                self._ready(fd, events)
+                connection = self.connections.get(fd)
+                if connection is not None:
+                    self._serve(connection, events)
+                elif fd == self._wake:
+                    os.eventfd_read(self._wake)
+                elif self._listener is not None and fd == self._listener.fileno():
+                    self._accept()
         finally:
             self._poller = None
-
-    def _ready(self, fd: int, events: int) -> None:
-        if fd == self._wake:
-            os.eventfd_read(self._wake)
-        elif self._listener is not None and fd == self._listener.fileno():
-            self._accept()
-        else:
-            connection = self.connections.get(fd)
-            if connection is not None:
-                self._serve(connection, events)
 
     def _may_wait(self) -> bool:
         """Whether a sender may sleep until a peer reads: only if another thread polls, and so flushes."""
@@ -181,16 +181,16 @@ class Network:
             name = sock.getsockname() if initiator else sock.getpeername()
             connection.trace_name = name.lstrip(b"\0").decode() if isinstance(name, bytes) else ""
         self.connections[sock.fileno()] = connection
-        self._epoll.register(sock.fileno(), select.EPOLLIN)
+        self._epoll.register(sock.fileno(), EPOLLIN)
         return connection
 
     def _serve(self, connection: Connection, events: int) -> None:
         try:
-            if events & select.EPOLLOUT and connection.flush():
-                self._epoll.modify(connection.sock.fileno(), select.EPOLLIN)
-            if not events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+            if events & EPOLLOUT and connection.flush():
+                self._epoll.modify(connection.sock.fileno(), EPOLLIN)
+            if not events & READABLE:
                 return
-            packet = receive_packet(connection.sock)
+            packet = self._buffer.receive(connection.sock)
             if packet is None:
                 self._disconnect(connection)
                 return
@@ -208,7 +208,7 @@ class Network:
         """A connection cannot send: now (why is empty) or any more."""
         try:
             if not why:
-                self._epoll.modify(connection.sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
+                self._epoll.modify(connection.sock.fileno(), EPOLLIN | EPOLLOUT)
                 return
         except (OSError, ValueError):  # closed meanwhile
             return

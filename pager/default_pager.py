@@ -44,6 +44,16 @@ from pager.water_marks import WaterMarks
 OBJECT_BYTES = 512  # of our own memory: a memory object and the first block of its page map
 
 
+class _Server:
+    """What one server thread says of itself.  Only that thread writes it: figures cost no lock."""
+
+    __slots__ = ("busy", "messages")
+
+    def __init__(self) -> None:
+        self.busy = False
+        self.messages = 0
+
+
 class DefaultPager:
     """See the head of the module.  `report` is told of what a person should know, in words."""
 
@@ -71,8 +81,8 @@ class DefaultPager:
         self._lock = runtime.mutex("pager", LockRank.PAGER)
         self._objects: dict[int, MemoryObject] = {}
         self._next_id = 1
-        self._busy = 0
         self._enter: Callable[[Callable[[], None]], None] | None = None
+        self._servers: list[_Server] = []
         self._losing = False  # whether the last pageout lost pages
         self._totals: Counter[str] = Counter()
         self._internal = ipc.port_set("temporary objects")
@@ -135,12 +145,11 @@ class DefaultPager:
     def totals(self) -> dict[str, int]:
         """Counters since the start."""
         with self._lock:
-            totals = Counter(
-                pageins=0, pageouts=0, page_errors=0, objects_created=0, objects_terminated=0, refused=0, messages=0
-            )
+            totals = Counter(pageins=0, pageouts=0, page_errors=0, objects_created=0, objects_terminated=0, refused=0)
             totals.update(self._totals)
             for obj in self._objects.values():
                 totals.update(pageins=obj.pageins, pageouts=obj.pageouts, page_errors=obj.errors)
+        totals["messages"] = sum(server.messages for server in self._servers)
         totals["lock_pairs"] = sum(self.runtime.lock_pairs().values())
         return dict(totals) | self.carrier_totals()
 
@@ -154,9 +163,9 @@ class DefaultPager:
         and it has a port set of its own, so that no privileged thread waits for it (paper §4).
         """
         for number in range(threads):
-            self.runtime.fork(lambda: self._serve(self._internal, True), f"pager {number}", daemon=True)
-        self.runtime.fork(lambda: self._serve(self._external, False), "pager for shared objects", daemon=True)
-        self.runtime.fork(lambda: self._serve(self._calls, True), "pager for calls", daemon=True)
+            self._fork(self._internal, f"pager {number}", privileged=True)
+        self._fork(self._external, "pager for shared objects", privileged=False)
+        self._fork(self._calls, "pager for calls", privileged=True)
 
     def serve_by_calls(self, enter: Callable[[Callable[[], None]], None]) -> None:
         """Instead of start(): be a part of the kernel, without threads.  Whoever sends a message to one of our ports
@@ -169,34 +178,36 @@ class DefaultPager:
         assert enter is not None
         port.become_kobject(lambda message: enter(lambda: self.handle(Received(payload, next(seqnos), message))))
 
-    def _serve(self, port_set: PortSet, privileged: bool) -> None:
-        self.memory.begin(privileged)
-        while True:
-            received = port_set.receive()
-            if received is None:
-                continue
-            self.memory.run(type(received.message).__name__)
-            try:
-                self.handle(received)
-            except Exception as bug:
-                if self.on_bug is None:
-                    raise
-                self.on_bug(bug)
+    def _fork(self, port_set: PortSet, name: str, privileged: bool) -> None:
+        server = _Server()
+        self._servers.append(server)
+
+        def serve() -> None:
+            self.memory.begin(privileged)
+            port_set.serve(lambda received: self._handle_safely(received, server))
+
+        self.runtime.fork(serve, name, daemon=True)
+
+    def _handle_safely(self, received: Received, server: _Server) -> None:
+        server.messages += 1
+        server.busy = True
+        self.memory.run(type(received.message).__name__)
+        try:
+            self.handle(received)
+        except Exception as bug:
+            if self.on_bug is None:
+                raise
+            self.on_bug(bug)
+        finally:
+            server.busy = False
 
     def handle(self, received: Received) -> None:
         """Do what one message asks for."""
-        with self._lock:
-            self._busy += 1
-            self._totals["messages"] += 1
-        try:
-            if isinstance(received.payload, MemoryObject):
-                handler = HANDLERS.get(type(received.message), unexpected)
-                handler(self, received.payload, received.seqno, received.message)
-            else:
-                self._serve_call(received.message)
-        finally:
-            with self._lock:
-                self._busy -= 1
+        if isinstance(received.payload, MemoryObject):
+            handler = HANDLERS.get(type(received.message), unexpected)
+            handler(self, received.payload, received.seqno, received.message)
+        else:
+            self._serve_call(received.message)
 
     def _serve_call(self, message: Message) -> None:
         if isinstance(message, MemoryObjectCreate):
@@ -245,8 +256,7 @@ class DefaultPager:
 
     @property
     def idle(self) -> bool:
-        with self._lock:
-            return self._busy == 0
+        return not any(server.busy for server in self._servers)
 
     # -- self-examination --------------------------------------------------------------------------------------
 

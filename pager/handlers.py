@@ -91,7 +91,7 @@ def memory_object_data_request(
         obj.take_turn(seqno)
         if pages is not None:
             obj.await_written(pages)
-            entries = [obj.map.entry(page) for page in pages]
+            entries = obj.map.entries(pages)
             obj.begin_read()
         limit = obj.limit
         obj.pass_turn()

@@ -140,7 +140,7 @@ def give_away(store: BackingStore, obj: MemoryObject, pages: range, entries: lis
     that were never written: Mach forgets them, and loses a page whose fault is then abandoned (weakness 8).
     """
     with obj.lock:
-        if obj.dead or not obj.writing.isdisjoint(pages) or [obj.map.entry(page) for page in pages] != entries:
+        if obj.dead or not obj.writing.isdisjoint(pages) or obj.map.entries(pages) != entries:
             return False
         for page, entry in zip(pages, entries, strict=True):
             assert entry is not None

@@ -1,7 +1,7 @@
 """The page map of one memory object: which slot holds each page, in which generation, with which digest.
 
 Interface:
-    PageMap().entry(page) -> Entry | None
+    PageMap().entry(page) -> Entry | None     .entries(pages) -> one for each
              .store(page, entry)
              .remove_all(), .truncate(first) -> the slots that they named
              .pages(first) -> (page, Entry) in order     len(): pages on backing store
@@ -27,7 +27,7 @@ from __future__ import annotations
 import enum
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pager.integrity import DIGEST_BYTES
 
@@ -36,6 +36,9 @@ PARTITION_BITS = 8
 SLOT_BITS = 32
 GENERATION_BITS = 22
 _FATE_SHIFT = PARTITION_BITS + SLOT_BITS + GENERATION_BITS  # two bits; 0: never written
+_PARTITION_MASK, _SLOT_MASK, _GENERATION_MASK = (
+    (1 << bits) - 1 for bits in (PARTITION_BITS, SLOT_BITS, GENERATION_BITS)
+)
 _NO_DIGEST = bytes(DIGEST_BYTES)
 
 
@@ -47,8 +50,7 @@ class Fate(enum.IntEnum):
     GIVEN = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """What is known of one page.  Only a stored page has a slot; the generation of any goes on counting."""
 
     partition: int
@@ -96,6 +98,17 @@ class PageMap:
         if leaf is None:
             return None
         return self._unpack(leaf, page % LEAF_PAGES)
+
+    def entries(self, pages: range) -> list[Entry | None]:
+        """The entries of a row of pages."""
+        if len(pages) == 1:
+            return [self.entry(pages.start)]
+        found: list[Entry | None] = []
+        for number in range(pages.start // LEAF_PAGES, (pages.stop - 1) // LEAF_PAGES + 1):
+            leaf, base = self._leaves.get(number), number * LEAF_PAGES
+            start, stop = max(pages.start - base, 0), min(pages.stop - base, LEAF_PAGES)
+            found += [self._unpack(leaf, at) for at in range(start, stop)] if leaf else [None] * (stop - start)
+        return found
 
     def store(self, page: int, entry: Entry) -> None:
         leaf = self._leaves.get(page // LEAF_PAGES)
@@ -155,11 +168,11 @@ class PageMap:
         if not word:
             return None
         return Entry(
-            partition=word >> SLOT_BITS & (1 << PARTITION_BITS) - 1,
-            slot=word & (1 << SLOT_BITS) - 1,
-            generation=word >> (PARTITION_BITS + SLOT_BITS) & (1 << GENERATION_BITS) - 1,
-            digest=bytes(leaf.digests[at * DIGEST_BYTES : (at + 1) * DIGEST_BYTES]),
-            fate=_FATES[word >> _FATE_SHIFT],
+            word >> SLOT_BITS & _PARTITION_MASK,
+            word & _SLOT_MASK,
+            word >> (PARTITION_BITS + SLOT_BITS) & _GENERATION_MASK,
+            bytes(leaf.digests[at * DIGEST_BYTES : (at + 1) * DIGEST_BYTES]),
+            _FATES[word >> _FATE_SHIFT],
         )
 
 

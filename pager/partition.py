@@ -16,6 +16,7 @@ Invariants:
     1. Every byte that is read or written lies in a run of the block list: nothing else of the disk is touched (P1).
     2. A slot is handed out once until it is freed.  Freeing one that is not in use is a bug of ours, and stops us.
     3. The mutex is not held across device operations.
+    4. A thread gives up its duty (mach/threads) before an operation that may wait for the device.
 
 Not here: files and file systems (the block list is all that is known of them, paper §5.2, §8); objects; which slots
 are free (slots.py).
@@ -24,6 +25,8 @@ are free (slots.py).
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_right
+from collections.abc import Callable
 
 from bootfs.blocklist import BlockList, Run
 from bootfs.device import BlockDevice
@@ -31,6 +34,8 @@ from bootfs.errors import FileSystemError
 from mach.threads import LockRank, Runtime
 from mach.trace import span
 from pager.slots import SlotTable
+
+QUICK_BYTES = 64 * 1024  # a write into the page cache of no more is done sooner than another thread has woken up
 
 
 class NoPagingSpace(Exception):
@@ -62,8 +67,10 @@ class PagingPartition:
         self.going_away = False  # drain.py is emptying it: slots are given out only if there are none elsewhere
         self._runtime = runtime
         self._lock = runtime.mutex("partition", LockRank.PARTITION)
-        self._blocks = blocks
+        self._cached: Callable[[int, int], bytes | None] | None = getattr(device, "read_cached", None)
         self._check_runs(blocks)
+        self._blocks = blocks
+        self._starts = [run.file_offset for run in blocks.runs]
         self._slots = SlotTable(blocks.size // page_size)
 
     def _check_runs(self, blocks: BlockList) -> None:
@@ -153,6 +160,7 @@ class PagingPartition:
                 raise BackingStoreError(f"{self.name}: its blocks are not where they were; nothing is changed")
             before = self._slots.total
             self._blocks = blocks
+            self._starts = [run.file_offset for run in blocks.runs]
             self._slots.grow(blocks.size // self.page_size)
             return self._slots.total - before
 
@@ -178,17 +186,29 @@ class PagingPartition:
             raise BackingStoreError(f"{self.name} has no slot {slot + count - 1}")
         if (tracer := self._runtime.tracer) is not None:
             tracer.event("slots_read", partition=self.index, slot=slot, count=count)
-        pieces = [self._read_piece(offset, length) for offset, length in self.extents(slot, count)]
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        extents = self.extents(slot, count)
+        if len(extents) == 1:
+            return self._read_piece(*extents[0])
+        return b"".join([self._read_piece(offset, length) for offset, length in extents])
 
     def _read_piece(self, offset: int, length: int) -> bytes:
         try:
-            with span(self._runtime, "device_read", partition=self.index, offset=offset, length=length):
-                data = self.device.read(offset, length)
+            if self._runtime.tracer is None:
+                data = self._read_device(offset, length)
+            else:
+                with span(self._runtime, "device_read", partition=self.index, offset=offset, length=length):
+                    data = self._read_device(offset, length)
         except FileSystemError as error:
             raise BackingStoreError(str(error)) from error
         if len(data) != length:
             raise BackingStoreError(f"{self.name}: {len(data)} of {length} bytes came from {offset}")
+        return data
+
+    def _read_device(self, offset: int, length: int) -> bytes:
+        data = self._cached(offset, length) if self._cached is not None else None
+        if data is None:
+            self._runtime.may_block()
+            data = self.device.read(offset, length)
         return data
 
     def write(self, slot: int, data: memoryview) -> None:
@@ -196,6 +216,8 @@ class PagingPartition:
         at = 0
         if (tracer := self._runtime.tracer) is not None:
             tracer.event("slots_write", partition=self.index, slot=slot, count=len(data) // self.page_size)
+        if self._cached is None or len(data) > QUICK_BYTES:
+            self._runtime.may_block()
         for offset, length in self.extents(slot, len(data) // self.page_size):
             try:
                 with span(self._runtime, "device_write", partition=self.index, offset=offset, length=length):
@@ -210,5 +232,8 @@ class PagingPartition:
 
     def extents(self, slot: int, count: int) -> list[tuple[int, int]]:
         """Device byte ranges (offset, length) of the slots, in order (INV-1)."""
-        pieces = self._blocks.pieces(slot * self.page_size, count * self.page_size)
-        return [(piece.device_offset, piece.length) for piece in pieces]
+        offset, length = slot * self.page_size, count * self.page_size
+        run = self._blocks.runs[bisect_right(self._starts, offset) - 1]
+        if offset + length <= run.file_offset + run.length:  # as nearly all
+            return [(run.device_offset + offset - run.file_offset, length)]
+        return [(piece.device_offset, piece.length) for piece in self._blocks.pieces(offset, length)]

@@ -185,7 +185,7 @@ def default_pager_object_read(pager: DefaultPager, message: DefaultPagerObjectRe
         if obj.dead:
             pages = range(0)
         obj.await_written(pages)
-        entries = [obj.map.entry(page) for page in pages]
+        entries = obj.map.entries(pages)
         obj.begin_read()
     pieces = read_pages(pager.store, obj, pages, entries)
     with obj.lock:

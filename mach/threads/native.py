@@ -1,23 +1,26 @@
 """The runtime on real threads and real time: what the daemon runs on.
 
 Interface:
-    NativeRuntime(stack_bytes)    a Runtime
+    NativeRuntime(stack_bytes, check_locks)    a Runtime
+    CHECK_LOCKS                                the environment variable that turns on what a mutex is too cheap for
 
-Invariants: those of runtime.py.  The lock order is checked here too: it costs half a microsecond a mutex, and an
-error in the field is worth more than that.
+Invariants: those of runtime.py.  The lock order is kept and the pairs are counted where `check_locks` says so: that
+costs ten times what the mutex itself does, and a page-in takes a dozen.
 
 Not here: scheduling decisions (the operating system makes them).
 """
 
 from __future__ import annotations
 
+import _thread
+import os
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mach.threads.runtime import Condition, LockRank, Mutex, OwedBy, Thread, check_order
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from mach.trace import Tracer
 
 SWITCH_SECONDS = 0.0002
+CHECK_LOCKS = "MACH_CHECK_LOCKS"
 
 
 class NativeThread:
@@ -34,6 +38,7 @@ class NativeThread:
         self.name = name
         self.vm_privilege = False
         self.task: object = None
+        self.duty: Callable[[], None] | None = None
         self.held: list[Mutex] = []
         self.pairs: Counter[str] = Counter()  # written by this thread alone
         self._thread: threading.Thread | None = None
@@ -59,51 +64,78 @@ class NativeThread:
             raise self._error
 
 
-class NativeMutex:
+_OwnedLock: Any = _thread.RLock  # a class, which its stub takes for a final one
+
+
+class NativeMutex(_OwnedLock):  # type: ignore[misc]
+    """A mutex that costs what the interpreter's own does.  (It is built on the one lock type that can be derived from;
+    that it would let its owner in twice is what CheckedMutex finds out in the tests.)"""
+
     def __init__(self, runtime: NativeRuntime, name: str, rank: LockRank | None) -> None:
         self.name = name
         self.rank = rank
-        self._runtime = runtime
-        self.lock = threading.Lock()
 
-    def __enter__(self) -> NativeMutex:
+    def __new__(cls, runtime: NativeRuntime, name: str, rank: LockRank | None) -> NativeMutex:
+        made: NativeMutex = super().__new__(cls)
+        return made
+
+    def locked_by_me(self) -> bool:
+        return bool(self._is_owned())
+
+
+class CheckedMutex(NativeMutex):
+    """One that keeps the lock order and counts."""
+
+    def __init__(self, runtime: NativeRuntime, name: str, rank: LockRank | None) -> None:
+        super().__init__(runtime, name, rank)
+        self._runtime = runtime
+
+    def __enter__(self) -> bool:
         thread = self._runtime.current()
         if thread.held:
             check_order(self, thread.held)
-        self.lock.acquire()
+        self.acquire()
         thread.held.append(self)
         thread.pairs[self.name] += 1
-        return self
+        return True
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._runtime.current().held.remove(self)
-        self.lock.release()
-
-    def locked_by_me(self) -> bool:
-        return self in self._runtime.current().held
+        self.release()
 
 
 class NativeCondition:
+    """A condition.  To signal one that nobody waits for costs next to nothing: it is the common case."""
+
     def __init__(self, runtime: NativeRuntime, mutex: NativeMutex) -> None:
         self._runtime = runtime
         self._mutex = mutex
-        self._condition = threading.Condition(mutex.lock)
+        self._waiting = 0
+        self._condition = threading.Condition(mutex)
 
     def wait(
         self, why: str | Callable[[], str], timeout: float | None = None, *, owed_by: OwedBy | None = None
     ) -> bool:
-        held = self._runtime.current().held
-        held.remove(self._mutex)
+        thread = self._runtime.current()
+        if thread.duty is not None:
+            thread.duty()
+        if thread.held:
+            thread.held.remove(self._mutex)
+        self._waiting += 1
         try:
             return self._condition.wait(timeout)
         finally:
-            held.append(self._mutex)
+            self._waiting -= 1
+            if isinstance(self._mutex, CheckedMutex):
+                thread.held.append(self._mutex)
 
     def signal(self) -> None:
-        self._condition.notify()
+        if self._waiting:
+            self._condition.notify()
 
     def broadcast(self) -> None:
-        self._condition.notify_all()
+        if self._waiting:
+            self._condition.notify_all()
 
 
 class NativeRuntime:
@@ -112,9 +144,11 @@ class NativeRuntime:
     reports = False
     tracer: Tracer | None = None  # a traced.TracedRuntime has one
 
-    def __init__(self, stack_bytes: int = 0) -> None:
+    def __init__(self, stack_bytes: int = 0, check_locks: bool | None = None) -> None:
         """`stack_bytes` of stack for each thread forked; 0: what the system gives."""
         self._stack_bytes = stack_bytes
+        check = CHECK_LOCKS in os.environ if check_locks is None else check_locks
+        self._mutex_class = CheckedMutex if check else NativeMutex
         # A thread that wakes up waits this long for one that computes; a message takes a few tens of microseconds, so
         # the 5 ms of the interpreter would be what paging over a socket is made of.
         sys.setswitchinterval(min(SWITCH_SECONDS, sys.getswitchinterval()))
@@ -141,20 +175,26 @@ class NativeRuntime:
         return thread
 
     def mutex(self, name: str, rank: LockRank | None) -> Mutex:
-        return NativeMutex(self, name, rank)
+        return self._mutex_class(self, name, rank)
 
     def condition(self, mutex: Mutex, name: str) -> Condition:
         assert isinstance(mutex, NativeMutex)
         return NativeCondition(self, mutex)
 
     def sleep(self, seconds: float, why: str = "a pause", *, owed_by: OwedBy | None = None) -> None:
+        self.may_block()
         time.sleep(seconds)
 
     def now(self) -> float:
         return time.monotonic()
 
-    def checkpoint(self, what: str) -> None:
+    def checkpoint(self, what: str, about: object = "") -> None:
         """Nothing: the operating system schedules."""
+
+    def may_block(self) -> None:
+        duty = self.current().duty
+        if duty is not None:
+            duty()
 
     def current(self) -> NativeThread:
         try:

@@ -17,6 +17,10 @@ Invariants:
     2. Every wait carries words that say what is awaited, and, where that is known, who owes it; a deadlock report is
        made of them (mach/threads/waiting.py).
     3. Lock/unlock pairs are counted by mutex name (the paper counts them per page read, §7.2).
+    4. A thread gives up its duty before it may sleep for long.
+
+The first and the third cost more than a mutex does: the simulated runtime always keeps them, the native one where
+CHECK_LOCKS says so, as in all tests.
 
 Not here: what the threads do; anything of ports, pagers or kernels but their place in the lock order.
 """
@@ -59,7 +63,7 @@ class Deadlock(Exception):
         self.waits = waits
 
 
-class Mutex(AbstractContextManager["Mutex"], Protocol):
+class Mutex(AbstractContextManager[object], Protocol):
     """Mutual exclusion.  `with mutex:`; not recursive."""
 
     name: str
@@ -94,6 +98,7 @@ class Thread(Protocol):
     name: str
     vm_privilege: bool  # thread_wire (§5.1): its requests for physical memory always succeed
     task: object  # whose thread it is, None for nobody's in particular; what it forks is of the same task
+    duty: Callable[[], None] | None  # called to pass on what others need of the thread, before it may sleep for long
 
     def __hash__(self) -> int: ...
 
@@ -122,8 +127,11 @@ class Runtime(Protocol):
 
     def now(self) -> float: ...
 
-    def checkpoint(self, what: str) -> None:
+    def checkpoint(self, what: str, about: object = "") -> None:
         """A place where another thread may run first: each message and each device operation calls it."""
+
+    def may_block(self) -> None:
+        """The thread is about to wait for a device: give up its duty (INV-4).  Waits on conditions do this alone."""
 
     def current(self) -> Thread: ...
 

@@ -48,6 +48,7 @@ class SimulatedThread:
         self.daemon = daemon
         self.vm_privilege = False
         self.task: object = None
+        self.duty: Callable[[], None] | None = None
         self.held: list[Mutex] = []
         self.blocked_on: Callable[[], str] | None = None
         self.owed_by: OwedBy | None = None  # while it is blocked
@@ -170,7 +171,7 @@ class SimulatedRuntime:
         self._threads: list[SimulatedThread] = []
         self._timers: list[tuple[float, int, SimulatedThread, int]] = []
         self._numbers = itertools.count(1)
-        self._history: deque[tuple[str, str]] = deque(maxlen=HISTORY_STEPS)
+        self._history: deque[tuple[str, str, object]] = deque(maxlen=HISTORY_STEPS)
 
     # -- what blocking code calls ------------------------------------------------------------------------------
 
@@ -197,11 +198,14 @@ class SimulatedRuntime:
     def now(self) -> float:
         return self.clock
 
-    def checkpoint(self, what: str) -> None:
+    def may_block(self) -> None:
+        """Nothing: nobody has a duty here."""
+
+    def checkpoint(self, what: str, about: object = "") -> None:
         if self.over:
             raise GreenletExit
         me = self.current()
-        self._history.append((me.name, what))
+        self._history.append((me.name, what, about))
         self._fire_timers()
         self._ready.append(me)
         if self._draw() is not me:
@@ -254,7 +258,7 @@ class SimulatedRuntime:
         me.timer = next(self._numbers)
         if timeout is not None:
             heapq.heappush(self._timers, (self.clock + timeout, me.timer, me, me.timer))
-        self._history.append((me.name, "waits"))
+        self._history.append((me.name, "waits", ""))
         self._switch()
         return not me.timed_out
 
@@ -363,5 +367,6 @@ class SimulatedRuntime:
             names = [wait.thread for wait in circle]
             lines.append("  the circle: " + " -> ".join([*names, names[0]]))
         lines += [f"  {words}" for words in graph.words()]
-        lines.append("  the last steps: " + "; ".join(f"{who}: {step}" for who, step in self._history))
+        steps = (f"{who}: {what} {about}".rstrip() for who, what, about in self._history)
+        lines.append("  the last steps: " + "; ".join(steps))
         return Deadlock("\n".join(lines), waits)

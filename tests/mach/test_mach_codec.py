@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import struct
 import typing
 from typing import Any
 
@@ -28,7 +29,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
     if typing.get_origin(hint) is typing.Annotated:
         number, code = typing.get_args(hint)
         if number is bytes:
-            return st.binary(min_size=32, max_size=32)
+            return st.binary(min_size=struct.calcsize(code), max_size=struct.calcsize(code))
         return st.integers(0, RANGES[code] - 1) if number is int else st.sampled_from(list(number))
     if hint is bytes:
         return st.binary(max_size=200)

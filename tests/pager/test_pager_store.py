@@ -23,6 +23,7 @@ entries = st.builds(
     slot=st.integers(0, 2**32 - 1),
     generation=st.integers(0, 2**22 - 1),
     digest=st.binary(min_size=DIGEST_BYTES, max_size=DIGEST_BYTES),
+    fate=st.just(Fate.STORED),
 )
 
 
