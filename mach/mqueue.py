@@ -51,7 +51,7 @@ class Receivers:
         self.feeder: Feeder | None = None
         self._leader: Thread | None = None
         self._leading: MessageQueue | None = None  # the leader's queue
-        self._came_for_others = False  # the feeder has brought what sleepers were woken for
+        self._fed: MessageQueue | None = None  # where the feeder has brought something to, if not to the leader's
         self._sleeping_at: list[MessageQueue] = []  # one entry a thread that sleeps
 
     def receive(self, queue: MessageQueue, timeout: float | None, owed_by: OwedBy | None = None) -> Received | None:
@@ -99,9 +99,9 @@ class Receivers:
                 if self._leader is me:
                     me.duty = self.give_up_lead
                 return self._take(queue), False
-            if self._came_for_others and self._leader is me:  # the lead goes where the messages go
-                self._leader = self._leading = None
-                self._came_for_others = False
+            other, self._fed = self._fed, None
+            if other is not None and other.messages and other.waiting and self._leader is me:
+                self.resign(other)  # the lead goes where the messages go
                 self._sleep(queue, None)
                 return None, False
             return None, self._lead_or_sleep(queue, None)
@@ -116,17 +116,17 @@ class Receivers:
         with self.lock:
             self.resign()
 
-    def resign(self) -> None:
-        """Wake a sleeper that takes the lead: one of our own queue if there is one, since what comes next is likely for
-        it."""
-        queue = self._leading
+    def resign(self, successor: MessageQueue | None = None) -> None:
+        """Wake a sleeper that takes the lead: one at `successor`, or of our own queue if there is one, since what comes
+        next is likely for it."""
         if self._leader is not None:
             if self._leader is not self.runtime.current():
                 return
+            successor = successor or self._leading
             self._leader.duty = None
             self._leader = self._leading = None
         if self._sleeping_at:
-            (queue if queue is not None and queue.waiting else self._sleeping_at[0]).arrived.signal()
+            (successor if successor is not None and successor.waiting else self._sleeping_at[0]).arrived.signal()
 
     def _lead_or_sleep(self, queue: MessageQueue, timeout: float | None, owed_by: OwedBy | None = None) -> bool:
         """Nothing is queued: take the lead, or sleep once.  Returns whether we have the lead."""
@@ -171,4 +171,4 @@ class Receivers:
         """Wake a sleeper for a message that the leader has just polled, unless it is for the leader itself."""
         if queue is not self._leading and queue.waiting:
             queue.arrived.signal()
-            self._came_for_others = True
+            self._fed = queue
