@@ -73,8 +73,11 @@ class InKernel:
     def now(self) -> float:
         return self._runtime.now()
 
-    def checkpoint(self, what: str) -> None:
+    def checkpoint(self, what: str, about: object = "") -> None:
         """Nothing: the kernel is not preemptible."""
+
+    def may_block(self) -> None:
+        """Nothing: the kernel's threads have no duty to give up."""
 
     def current(self) -> Thread:
         return self._runtime.current()
