@@ -20,11 +20,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kernel.memory_object import PROTECTIONS
+from kernel.pagers import PROTECTIONS
 from kernel.processor import Processor
 from kernel.resident import ResidentPages
 from kernel.vm_map import VmMap
-from kernel.vm_object import Existence, VmObject
+from kernel.vm_object import VmObject
 from mach.kern_return import KernReturn, MachError
 from mach.memory_object import (
     MemoryObjectDataError,
@@ -136,13 +136,11 @@ class CoherentReader:
             page = at.pages.get(offset)
             if page is not None and not page.absent and not page.error:
                 return self._resident.store.read(page.frame)
-            if offset in at.lost:
+            if page is None and at.is_lost(offset):
                 raise MachError(KernReturn.KERN_MEMORY_ERROR, f"a page of object {at.object_id} died with its pager")
-            existence = at.existence
-            if at.pager_ready and existence is not None and (at.object_id, offset) not in absent:
-                asked_in_vain = page is not None and page.absent and not page.busy
-                if existence.state(offset) is not Existence.ABSENT and not asked_in_vain:
-                    return at, offset
+            asked_in_vain = page is not None and page.absent and not page.busy
+            if at.pager_ready and at.may_have(offset) and not asked_in_vain and (at.object_id, offset) not in absent:
+                return at, offset
             offset += at.shadow_offset
             at = at.shadow
         return bytes(self._page_size)
@@ -159,7 +157,7 @@ class CoherentReader:
             "a reader's control port", kobject=lambda message: self._answer(owner, answers, message)
         )
         control = port.make_send()
-        owner.paging_in_progress += 1  # it must not be terminated meanwhile
+        owner.paging_in_progress += 1  # it must not be terminated meanwhile, nor change its pager
         with self._processor.unlocked:
             port.request_no_senders(port.make_send_once())  # a pager that drops the request answers it so
             try:
@@ -178,7 +176,7 @@ class CoherentReader:
     def _take(
         self, request: _Request, answers: _Answers, found: dict[int, bytes], absent: set[tuple[int, int]]
     ) -> None:
-        owner, existence = request.owner, request.owner.existence
+        owner = request.owner
         if answers.failed and owner.pager is not None:
             raise MachError(KernReturn.KERN_MEMORY_ERROR, f"the pager of object {owner.object_id} has an error")
         for index, place in enumerate(request.places):
@@ -186,9 +184,7 @@ class CoherentReader:
             data = answers.data.get(offset + owner.paging_offset)
             if data is not None:
                 found[place] = data
-            elif (
-                offset + owner.paging_offset in answers.absent and existence is not None and not existence.sent(offset)
-            ):
+            elif offset + owner.paging_offset in answers.absent and not owner.was_sent(offset):
                 absent.add((owner.object_id, offset))  # INV-2: a page that was sent is in memory now, or lost
 
     def _answer(self, owner: VmObject, answers: _Answers, message: Message) -> None:

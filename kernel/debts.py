@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING
 
-from kernel.resident import Page
 from kernel.vm_object import VmObject
 from mach.servers import servers
 from mach.threads import Thread
@@ -32,8 +31,10 @@ class Debts:
 
     def owers(self, event: Hashable) -> Iterable[Thread]:
         pageout = self._host.pageout
-        if isinstance(event, Page):
-            return self._servers(event.object) if event.absent else self._of_pageout()
+        if isinstance(event, tuple) and isinstance(event[0], VmObject):  # a page, by its offset; or the pager's word
+            object, what = event
+            page = object.pages.get(what) if isinstance(what, int) else None
+            return self._of_pageout() if page is not None and not page.absent else self._servers(object)
         if isinstance(event, VmObject):  # its termination waits for its paging
             return [*self._servers(event), *self._of_pageout()]
         if event is self._host.resident:

@@ -19,7 +19,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kernel.coherent import CoherentReader
-from kernel.resident import Page
+from kernel.page import Page
 from kernel.vm_object import VmObject
 from mach.default_pager import CounterRecord
 from mach.kern_return import KernReturn, MachError
@@ -128,7 +128,7 @@ class DebugServer:
                 tuple(
                     TaskRecord(
                         task.task_id,
-                        len(task.pmap.readable),
+                        len(task.pmap),
                         sum(entry.end - entry.start for entry in task.map.entries),
                         task.faults,
                         task.name,
@@ -169,7 +169,7 @@ class DebugServer:
             object = self.host.objects.by_id.get(message.object_id)
             if object is None:
                 return MachVmObjectPagesReply(INVALID, ())
-            later = sorted(offset for offset in object.pages if offset >= message.offset)[:RECORDS]
+            later = [offset for offset, _ in islice(object.pages.items(message.offset), RECORDS)]
             return MachVmObjectPagesReply(SUCCESS, tuple(self._page_record(object.pages[offset]) for offset in later))
 
     def mach_vm_object_read(self, message: MachVmObjectRead) -> MachVmObjectReadReply:
@@ -198,10 +198,8 @@ class DebugServer:
         return VmPageRecord(page.offset, page.frame, page.wire_count, " ".join(self._states(page)))
 
     def _states(self, page: Page) -> Iterator[str]:
-        if page.queue is self.host.resident.active:
-            yield "active"
-        elif page.queue is self.host.resident.inactive:
-            yield "inactive"
+        if page.queue is not None:
+            yield page.queue.name
         for state in ("busy", "absent", "error", "laundry", "precious"):
             if getattr(page, state):
                 yield state

@@ -24,9 +24,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from kernel.page import Page
 from kernel.processor import Processor
-from kernel.resident import Page, ResidentPages
+from kernel.resident import ResidentPages
 from kernel.task import Task
+from kernel.vm_map import MapEntry
 from kernel.vm_object import VmObject, VmObjects
 from mach.kern_return import KernReturn, MachError
 from mach.memory_object import VmProt
@@ -154,6 +156,8 @@ class DeviceMemory:
         """The reference of the transfer becomes the address map's: freeing it is vm_deallocate of the memory now."""
         with self._processor.lock:
             self._objects.reference(transfer.object)
-            address = task.map.enter(transfer.object, transfer.object.size)
+            entry = MapEntry(0, transfer.object.size)
+            entry.object = transfer.object
+            address = task.map.enter(entry, transfer.object.size)
         transfer.deallocate()
         return address

@@ -6,6 +6,7 @@ Interface:
         .host_priv                                          a send right to the privileged host port
         .vm_set_default_memory_manager(host_priv, new) -> the old one
         .thread_wire(host_priv, thread, wired)
+        .vm_wire(host_priv, task, address, size, access)
         .task_create(name) -> Task
         .vm_statistics() -> dict
         .check()
@@ -22,14 +23,22 @@ from kernel.debts import Debts
 from kernel.default_manager import DefaultManager
 from kernel.device_memory import DeviceMemory
 from kernel.device_service import DeviceService
+from kernel.laundry import Laundry
 from kernel.memory_object import MemoryObjects
 from kernel.pageout import PageoutDaemon
+from kernel.pagers import Pagers
 from kernel.processor import Processor
-from kernel.resident import ResidentPages, inactive_target
+from kernel.replacement import DEFAULT as DEFAULT_REPLACEMENT
+from kernel.replacement.second_chance import inactive_target
+from kernel.resident import ResidentPages
+from kernel.shadow import Shadows
 from kernel.task import Task
+from kernel.vm_copy import VmCopy
 from kernel.vm_fault import VmFault
 from kernel.vm_object import VmObjects
+from kernel.vm_wire import VmWire
 from mach.kern_return import KernReturn, MachError
+from mach.memory_object import VmProt
 from mach.ports import Ipc, SendRight
 from mach.threads import Runtime, Thread
 
@@ -42,6 +51,9 @@ class Host:
     `wait_for_successor`: what needs a dead default pager waits for another, as in Mach, instead of getting an error.
     `pageout_time_scale`: 1.0 for Mach's pauses, made for a disk of 1991; less for a pager of today in real time.
     `pager_inside`: the kernel will be called by a pager that is part of it (kernel/in_kernel.py).
+    `pager_seconds`: how long a fault waits for a pager before it is a memory error; None is for ever, as in Mach.
+    `cluster_pages`: how many pages may go in one message, in and out; 1 is Mach's.
+    `replacement`: which page goes next, by the name of a policy of kernel/replacement/.
     """
 
     def __init__(
@@ -54,6 +66,9 @@ class Host:
         wait_for_successor: bool = False,
         pageout_time_scale: float = 1.0,
         pager_inside: bool = False,
+        pager_seconds: float | None = None,
+        cluster_pages: int = 1,
+        replacement: str = DEFAULT_REPLACEMENT,
     ) -> None:
         frames = memory_bytes // page_size
         if frames < MINIMUM_PAGES:
@@ -65,13 +80,36 @@ class Host:
         self.ipc = ipc
         self.page_size = page_size
         self.processor = Processor(runtime, calls_itself=pager_inside)
-        self.resident = ResidentPages(self.processor, frames, page_size)
+        self.resident = ResidentPages(self.processor, frames, page_size, replacement)
         self.objects = VmObjects(self.processor, self.resident)
         self.manager = DefaultManager(self.processor, ipc, wait_for_successor)
-        self.pagers = MemoryObjects(self.processor, ipc, self.resident, self.objects, self.manager)
-        self.vm_fault = VmFault(self.processor, self.resident, self.objects, self.pagers)
+        self.pagers = Pagers(self.processor, ipc, self.resident, self.objects, self.manager)
+        self.laundry = Laundry(self.processor, self.resident, self.objects, self.pagers)
+        self.objects.goodbye = self.laundry
+        self.shadows = Shadows(self.objects, self.resident)
+        self.shadows.moved = self.pagers.moved
+        self.memory_objects = MemoryObjects(self.processor, self.resident, self.objects, self.pagers, self.laundry)
+        self.vm_fault = VmFault(
+            self.processor,
+            self.resident,
+            self.objects,
+            self.pagers,
+            self.laundry,
+            self.shadows,
+            pager_seconds,
+            cluster_pages,
+        )
+        self.vm_copy = VmCopy(self.processor, self.objects, self.resident, self.shadows, self.vm_fault)
+        self.wiring = VmWire(self.resident, self.shadows, self.vm_fault)
         self.pageout = PageoutDaemon(
-            self.processor, self.resident, self.objects, self.pagers, self.manager, pageout_time_scale
+            self.processor,
+            self.resident,
+            self.objects,
+            self.pagers,
+            self.laundry,
+            self.shadows,
+            pageout_time_scale,
+            cluster_pages,
         )
         self.device_memory = DeviceMemory(self.processor, self.resident, self.objects)
         self.devices = DeviceService(runtime, ipc, self.processor, self.device_memory, self.manager)
@@ -106,6 +144,20 @@ class Host:
             raise MachError(KernReturn.KERN_INVALID_ARGUMENT, "thread_wire")
         thread.vm_privilege = wired
 
+    def vm_wire(self, host_priv: SendRight | None, task: Task | None, address: int, size: int, access: VmProt) -> None:
+        """Have a range of a task's memory stay in memory, for as many calls as are not undone; access NONE undoes one
+        (paper §5.1; mach.md 4.1).  KERN_INVALID_HOST, KERN_INVALID_TASK; for a hole, or for access that the protection
+        does not include, KERN_FAILURE; to undo what is not wired, KERN_INVALID_ARGUMENT; else what a fault got."""
+        if not self.is_priv(host_priv):
+            raise MachError(KernReturn.KERN_INVALID_HOST, "vm_wire needs the privileged host port")
+        if task is None or task.task_id not in self.tasks:
+            raise MachError(KernReturn.KERN_INVALID_TASK, "vm_wire")
+        with self.processor.lock, task.map.locked():
+            if size > 0 and access == VmProt.NONE:
+                self.wiring.unwire(task.map, address, size)
+            elif size > 0:
+                self.wiring.wire(task.map, address, size, access)
+
     def is_priv(self, right: SendRight | None) -> bool:
         """Holding a send right to that port is the only credential (mach.md 4.11)."""
         return right is not None and right.port is self._priv_port.port
@@ -130,7 +182,7 @@ class Host:
                 "wire_count": resident.wire_count,
                 "laundry_count": resident.laundry_count,
                 "zero_fill_count": fault["zero_fills"],
-                "reactivations": pageout.counts["reactivations"],
+                "reactivations": resident.policy.reactivations,
                 "pageins": pagers["pageins"],
                 "pageouts": pageout.counts["pageouts"],
                 "faults": fault["faults"],
@@ -158,7 +210,7 @@ class Host:
             }
 
     def check(self) -> None:
-        """The invariants of every part, with no thread in the kernel."""
+        """The invariants of every part, with no call to the kernel under way."""
         with self.processor.lock:
             self.resident.check(self.objects.by_id.values())
             self.objects.check()

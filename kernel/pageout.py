@@ -1,33 +1,34 @@
-"""The pageout daemon: makes pages free by Mach's FIFO with second chance (mach.md 4.4 - 4.7, 5.6; VPO).
+"""The pageout daemon: makes pages free, by Mach's thresholds and flow control (mach.md 4.4 - 4.7, 5.6; VPO).
 
 Interface:
     FlowControl(time_scale)       how long the daemon pauses so that pagers can catch up: Mach's adaptive rule
     should_pause(...)             whether it must
-    PageoutDaemon(processor, resident, objects, pagers, manager, time_scale)
+    PageoutDaemon(processor, resident, objects, pagers, laundry, shadows, time_scale, cluster_pages)
         .start()                  forks the daemon thread, which is privileged
         .counts
+
+`cluster_pages`: how many dirty pages that follow each other go in one message; 1 is Mach's.
 
 A pause is measured in milliseconds a page: what a disk of 1991 took.  `time_scale` stretches or shrinks them all, for
 pagers of another age; 1.0 is Mach's.
 
 Invariants:
-    1. A page on its way out is busy, unmapped, on no queue, wired, and counted in the laundry; it can still be found
-       in its object, so that a fault waits for it rather than asks for it.
-    2. A dirty or precious page is freed only after the pager's queue has taken its content.
-    3. The daemon takes no page for itself: it works when none is free.
+    1. A dirty or precious page leaves its object only after the pager's queue has taken its content.
+    2. The daemon takes no page for itself: it works when none is free.
 
-Not here: what happens to a page at its pager.
+Not here: which page goes next (kernel/replacement/); its way to the pager (kernel/laundry.py).
 """
 
 from __future__ import annotations
 
 from collections import Counter
 
-from kernel.default_manager import DefaultManager
-from kernel.memory_object import MemoryObjects
-from kernel.pmap import remove_all
+from kernel.laundry import Laundry
+from kernel.page import ABSENT, BUSY, DIRTY, ERROR, MODIFIED, PRECIOUS, REFERENCED, Page
+from kernel.pagers import Pagers
 from kernel.processor import Processor
-from kernel.resident import Page, ResidentPages, Thresholds, inactive_target
+from kernel.resident import ResidentPages, Thresholds
+from kernel.shadow import Shadows
 from kernel.vm_object import VmObjects
 from mach.threads import Thread
 from mach.trace import span
@@ -80,17 +81,21 @@ class PageoutDaemon:
         processor: Processor,
         resident: ResidentPages,
         objects: VmObjects,
-        pagers: MemoryObjects,
-        manager: DefaultManager,
+        pagers: Pagers,
+        laundry: Laundry,
+        shadows: Shadows,
         time_scale: float = 1.0,
+        cluster_pages: int = 1,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.flow = FlowControl(time_scale)
+        self.cluster_pages = cluster_pages
         self._processor = processor
         self._resident = resident
         self._objects = objects
         self._pagers = pagers
-        self._manager = manager
+        self._laundry = laundry
+        self._shadows = shadows
         self._stuck = 0  # dirty pages in a row that nobody would take
         self.thread: Thread | None = None
 
@@ -114,101 +119,102 @@ class PageoutDaemon:
         resident, counts = self._resident, self.counts
         burst = 0
         self._stuck = 0
-        while True:
-            self._refill()
-            if resident.free_count >= resident.thresholds.free_target and not resident.free_wanted:
-                return
+        while resident.free_count < resident.thresholds.free_target or resident.free_wanted:
             if self._stuck > len(resident.active) + len(resident.inactive):
                 counts["given_up"] += 1
                 resident.give_up()
                 resident.pageout_wanted.wait("a page that can be freed: the default pager is dead")
                 self._stuck = 0
                 continue
-            inactive = len(resident.inactive)
-            if should_pause(resident.thresholds, resident.free_count, inactive, burst, resident.laundry_count):
-                self._pause(burst)
+            page = resident.policy.victim()
+            candidates = resident.policy.candidates if page is not None else 0
+            if page is None or should_pause(
+                resident.thresholds, resident.free_count, candidates, burst, resident.laundry_count
+            ):
+                self._pause(burst, page is None)
                 burst = 0
                 continue
-            page = next(iter(resident.inactive))
             burst += self._look_at(page)
 
-    def _refill(self) -> None:
-        """Move the oldest active pages to the inactive queue until that has its two thirds (mach.md 5.6)."""
-        resident = self._resident
-        active, inactive = resident.active, resident.inactive
-        while active and len(inactive) < inactive_target(len(active), len(inactive)):
-            page = next(iter(active))
-            if page.busy:
-                resident.take_off_queues(page)  # who made it busy will put it back
-            else:
-                resident.deactivate(page)
-
     def _look_at(self, page: Page) -> int:
-        """Decide on the page at the head of the inactive queue.  Returns how many pages were sent."""
+        """Decide on the page that is to go next.  Returns how many pages were sent."""
         resident, counts = self._resident, self.counts
         counts["scanned"] += 1
         if page.busy or not page.object.alive:
-            resident.take_off_queues(page)
+            resident.take_off_queues(page)  # who made it busy will put it back
         elif page.absent or page.error:  # a placeholder: the pager can be asked again
             self._stuck = 0
             resident.free(page)
-        elif page.reference:
-            resident.activate(page)
-            counts["reactivations"] += 1
         else:
-            remove_all(page)
-            page.dirty |= page.modified
-            page.modified = False
+            self._withdraw(page)
             if page.dirty or page.precious:
-                with span(
-                    self._processor.runtime,
-                    "page_out",
-                    frame=page.frame,
-                    object=page.object.object_id,
-                    offset=page.offset,
-                ):
+                where = {"frame": page.frame, "object": page.object.object_id, "offset": page.offset}
+                with span(self._processor.runtime, "page_out", **where):
                     return self._page_out(page)
             self._stuck = 0
             resident.free(page)
             counts["clean_pages_freed"] += 1
         return 0
 
-    def _page_out(self, page: Page) -> int:
-        """vm_pageout_page: send the page to its pager, which is made now if it has none.  1 if it was taken."""
-        resident, object = self._resident, page.object
-        resident.take_off_queues(page)
-        page.busy = True
+    def _withdraw(self, page: Page) -> None:
+        """Unmap it, and merge the hardware's dirty bit."""
+        self._resident.pv.remove_all(page)
+        page.dirty |= page.modified
+        page.modified = False
+
+    def _page_out(self, first: Page) -> int:
+        """Send pages to their pager, which is made now if there is none.  Returns how many were taken."""
+        object, soon = first.object, self._resident.free_count < self._resident.thresholds.reserved_internal
+        if object.pager is None:
+            self._shadows.collapse(object)  # perhaps it takes over one (mach.md 5.3)
+        row = self._row(first) if object.pager is not None else [first]
+        for page in row:
+            self._resident.take_off_queues(page)
+            page.busy = True
         self._objects.paging_begin(object)
-        taken = False
         if object.pager is not None or self._pagers.create(object):
-            resident.wire(page)  # §5.5: what is sent to the default manager is locked down
-            page.laundry = True
-            resident.laundry_count += 1
-            taken = self._pagers.data_write(object, page.offset, resident.store.read(page.frame))
+            taken = self._laundry.send(object, row, soon=soon)
+        else:
+            taken = False
+            self._keep(row)
+        self._objects.paging_end(object)
         if taken:
             self._stuck = 0
-            self.counts["pageouts"] += 1
-            resident.free(page)  # its wiring and its laundry end here (mach.md 8, test 50)
-        else:  # the pager is dead: the page lives on here (P5)
-            if page.laundry:
-                page.laundry = False
-                resident.laundry_count -= 1
-                resident.unwire(page)
-            self._stuck += 1
-            self.counts["pageouts_failed"] += 1
-            page.dirty = True
-            resident.activate(page)
-            resident.done(page)
-        self._objects.paging_end(object)
-        return int(taken)
+            self.counts["pageouts"] += len(row)
+            self.counts["pageout_messages"] += 1
+            self.counts["double_paged"] += soon and not object.internal
+            return len(row)
+        self._stuck += 1
+        self.counts["pageouts_failed"] += 1
+        return 0
 
-    def _pause(self, burst: int) -> None:
+    def _keep(self, row: list[Page]) -> None:
+        """Nobody takes them (P5)."""
+        for page in row:
+            page.dirty = True
+            self._resident.activate(page)
+            self._resident.done(page)
+
+    def _row(self, first: Page) -> list[Page]:
+        """The page, and those after it that may go with it: dirty, and not used since they were put on their queue."""
+        row, object, at = [first], first.object, first.offset
+        while len(row) < self.cluster_pages:
+            at += self._resident.page_size
+            page = object.pages.get(at)
+            if page is None or page.flags & (BUSY | ABSENT | ERROR | REFERENCED) or page.queue is None:
+                break
+            if not page.flags & (DIRTY | MODIFIED | PRECIOUS):
+                break
+            self._withdraw(page)
+            row.append(page)
+        return row
+
+    def _pause(self, burst: int, nothing: bool) -> None:
         """Sleep; nothing wakes the daemon early, as in Mach, but a first page to look at when there was none at all."""
         resident = self._resident
-        nothing = not resident.active and not resident.inactive
-        seconds = self.flow.pause_seconds(burst, resident.laundry_count, not resident.inactive)
+        seconds = self.flow.pause_seconds(burst, resident.laundry_count, nothing)
         self.counts["pauses"] += 1
-        if nothing and resident.laundry_count == 0:
+        if nothing and not resident.active and not resident.inactive and resident.laundry_count == 0:
             resident.pageout_wanted.wait("a page to page out: every page is wired or busy")
         else:
             with self._processor.unlocked:

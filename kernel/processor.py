@@ -4,7 +4,7 @@ Interface:
     Processor(runtime, calls_itself=False)
         .lock             the kernel mutex: `with processor.lock:` is being in the kernel
         .unlocked         `with processor.unlocked:` leaves the kernel for the length of a message send
-        .wait(event, why) assert_wait + thread_block: sleep, out of the kernel, until wakeup(event)
+        .wait(event, why, timeout) -> bool    assert_wait + thread_block: sleep, out of the kernel, until wakeup(event)
         .wakeup(event)    thread_wakeup: all who sleep on the event
         .condition(name)  a condition of the kernel mutex, for the few events that are waited for with a timeout
 
@@ -91,13 +91,14 @@ class Processor:
     def condition(self, name: str) -> Condition:
         return self.runtime.condition(self._mutex, name)
 
-    def wait(self, event: Hashable, why: str | Callable[[], str]) -> None:
-        """Sleep until wakeup(event).  The mutex is released meanwhile; `why` is told in a deadlock report."""
+    def wait(self, event: Hashable, why: str | Callable[[], str], timeout: float | None = None) -> bool:
+        """Sleep until wakeup(event); False if `timeout` seconds passed first.  The mutex is released meanwhile; `why`
+        is told in a deadlock report."""
         condition = self._sleepers.get(event)
         if condition is None:
             condition = self._spare.pop() if self._spare else self.condition("kernel event")
             self._sleepers[event] = condition
-        condition.wait(why, owed_by=lambda: self.owers(event))
+        return condition.wait(why, timeout, owed_by=lambda: self.owers(event))
 
     def wakeup(self, event: Hashable) -> None:
         """Wake all who sleep on `event`; nothing if nobody does."""

@@ -1,14 +1,16 @@
-"""Physical memory: frames, the pages in them, the queues that a page is on, and the reserve (mach.md 4.4; RES, VPO).
+"""Physical memory: the frames' content, the life of a page, the queues that it is on, and the reserve (mach.md 4.4).
 
 Interface:
     FrameStore(frames, page_size)     the bytes, one anonymous shared mapping, addressed by frame number
-    Page                              a frame in use: which object's, and in what state
-    thresholds(free), inactive_target(active, inactive)    Mach's formulas, pure
-    ResidentPages(processor, frames, page_size)
+    thresholds(free)                  Mach's formulas, pure
+    ResidentPages(processor, frames, page_size, policy)
         .alloc(object, offset) -> Page | None     vm_page_alloc: a busy page, or None when only the reserve is left
         .wait() -> bool                           vm_page_wait: until pages are free; False if none can be had
         .free(page)  .done(page)                  vm_page_free, PAGE_WAKEUP_DONE
-        .activate(page)  .deactivate(page)  .take_off_queues(page)  .wire(page)  .unwire(page)
+        .wait_for(page, why)                      PAGE_ASSERT_WAIT: until it is done, freed, or unlocked
+        .rename(page, object, offset)             vm_page_rename: it is another object's now
+        .activate(page)  .deactivate(page)  .next_to_go(page)  .take_off_queues(page)  .wire(page)  .unwire(page)
+        .copy(source, target)  .zero(page)
         .check(objects)                           raises AssertionError, by invariant
 
 Invariants (the kernel mutex is held in every method):
@@ -18,23 +20,22 @@ Invariants (the kernel mutex is held in every method):
     4. laundry_count and wire_count count the pages in that state.
     5. An unprivileged thread never takes a page while fewer than `reserved` are free.
 
-Not here: what is evicted and when (kernel/pageout.py); what is in a page.
+Not here: what is evicted and when (kernel/pageout.py, kernel/replacement/); what a page looks like (kernel/page.py).
 """
 
 from __future__ import annotations
 
 import mmap
-from array import array
-from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kernel.pmap import remove_all
+from kernel.page import BUSY, LAUNDRY, UNMAPPABLE, WANTED, Frames, Page, PageQueue
+from kernel.pmap import PvTable
 from kernel.processor import KernelPanic, Processor
+from kernel.replacement import DEFAULT, POLICIES
 
 if TYPE_CHECKING:
-    from kernel.pmap import Pmap
     from kernel.vm_object import VmObject
 
 FREE_RESERVED = 15  # vm_page_free_reserved: pages that only privileged threads may take (mach.md 4.4)
@@ -64,11 +65,6 @@ def thresholds(free_at_start: int) -> Thresholds:
     )
 
 
-def inactive_target(active: int, inactive: int) -> int:
-    """How many pages should be inactive: two thirds of those that are on the two queues (mach.md 4.4)."""
-    return (active + inactive) * 2 // 3
-
-
 class FrameStore:
     """All physical memory.  The mapping is shared, so that a pager could be given frames rather than copies."""
 
@@ -92,62 +88,22 @@ class FrameStore:
         self.write(frame, self._zeros)
 
 
-PageQueue = OrderedDict["Page", None]  # in order of arrival, with removal from the middle
-
-
-class Page:
-    """vm_page: a frame that holds a page of an object.  A new page is busy (mach.md 5.1)."""
-
-    __slots__ = (
-        "absent",
-        "busy",
-        "dirty",
-        "error",
-        "frame",
-        "laundry",
-        "mappings",
-        "modified",
-        "object",
-        "offset",
-        "precious",
-        "queue",
-        "reference",
-        "wanted",
-        "wire_count",
-    )
-
-    def __init__(self, frame: int, object: VmObject, offset: int) -> None:
-        self.frame = frame
-        self.object = object
-        self.offset = offset  # bytes, in the object
-        self.mappings: list[tuple[Pmap, int]] = []  # who maps it, at which virtual page
-        self.queue: PageQueue | None = None
-        self.wire_count = 0
-        self.busy = True  # in transit: nobody may use it but who made it busy
-        self.wanted = False  # somebody sleeps on it
-        self.absent = False  # requested from the pager, or (not busy) the pager has said that it has nothing
-        self.error = False  # the pager could not give it
-        self.laundry = False  # on its way to the pager
-        self.dirty = False  # differs from what the pager has; the hardware's `modified` is merged into it
-        self.precious = False  # the pager keeps no copy: it must go back even if clean
-        self.modified = False  # the hardware's bits, set by every write, every reference through a pmap
-        self.reference = False
-
-    def __repr__(self) -> str:
-        return f"{self.object.object_id}:{self.offset:#x}"
-
-
 class ResidentPages:
     """All pages that hold something, and the frames that do not."""
 
-    def __init__(self, processor: Processor, frames: int, page_size: int) -> None:
+    def __init__(self, processor: Processor, frames: int, page_size: int, policy: str = DEFAULT) -> None:
         self.processor = processor
         self.store = FrameStore(frames, page_size)
         self.page_size = page_size
-        self.free_frames = array("I", range(frames - 1, -1, -1))
+        self.frames = Frames(frames)
+        self.pv = PvTable(self.frames)
+        self._free = PageQueue(self.frames, "free")
+        for frame in range(frames - 1, -1, -1):
+            self._free.prepend(Page(self.frames, frame))
         self.free_count = frames
-        self.active: PageQueue = OrderedDict()
-        self.inactive: PageQueue = OrderedDict()
+        self.active = PageQueue(self.frames, "active")
+        self.inactive = PageQueue(self.frames, "inactive")
+        self.policy = POLICIES[policy](self.active, self.inactive)
         self.wire_count = 0
         self.laundry_count = 0
         self.free_wanted = 0  # threads that wait for a page
@@ -169,15 +125,16 @@ class ResidentPages:
                 return None
             if free == 0:
                 raise KernelPanic("vm_page_grab: a privileged thread finds no free page: the reserve is used up")
-        frame = self.free_frames.pop()
+        page = self._free.first()
+        assert page is not None
+        self._free.remove(page)
         self.free_count = free = free - 1
         if free < self.free_low:
             self.free_low = free
-        if free < limits.free_min or (
-            free < limits.free_target and len(self.inactive) < inactive_target(len(self.active), len(self.inactive))
-        ):
+        if free < limits.free_min or (free < limits.free_target and self.policy.runs_short()):
             self.request_pageout()
-        page = Page(frame, object, offset)
+        frames, frame = self.frames, page.frame
+        frames.object[frame], frames.offset[frame], frames.flags[frame] = object, offset, BUSY
         object.pages[offset] = page
         self.tell("page_alloc", page)
         return page
@@ -217,72 +174,103 @@ class ResidentPages:
 
     def free(self, page: Page) -> None:
         """vm_page_free: the page leaves its object, its frame is free; one who waits for memory is woken."""
+        frames, frame = self.frames, page.frame
         self.tell("page_free", page)
-        if page.mappings:
-            remove_all(page)
+        self.pv.remove_all(page)
         self.take_off_queues(page)
-        if page.wire_count:
+        if frames.wire_count[frame]:
+            frames.wire_count[frame] = 0
             self.wire_count -= 1
-        if page.laundry:
+        if frames.flags[frame] & LAUNDRY:
             self.laundry_count -= 1
+        self.wake(page)
         del page.object.pages[page.offset]
-        self.free_frames.append(page.frame)
+        frames.object[frame] = None
+        frames.flags[frame] = 0
+        self._free.prepend(page)
         self.free_count += 1
         if self.free_wanted and self.free_count >= self.thresholds.reserved:
             self.free_wanted -= 1
             self._freed.signal()  # exactly one (mach.md 4.4)
-        if page.wanted:
-            page.wanted = False
-            self.processor.wakeup(page)
 
     def done(self, page: Page) -> None:
         """PAGE_WAKEUP_DONE: the page is no longer busy."""
         page.busy = False
-        if page.wanted:
+        self.wake(page)
+
+    def wake(self, page: Page) -> None:
+        """Wake who waits for the page: it is done, or its pager's lock has changed."""
+        if page.flags & WANTED:
             page.wanted = False
-            self.processor.wakeup(page)
+            self.processor.wakeup((page.object, page.offset))
+
+    def wait_for(self, page: Page, why: str | Callable[[], str], timeout: float | None = None) -> bool:
+        """Sleep until the page is done or freed; afterwards `page` may be another's.  False if the time passed."""
+        page.wanted = True
+        return self.processor.wait((page.object, page.offset), why, timeout)
+
+    def rename(self, page: Page, object: VmObject, offset: int) -> None:
+        """Move the page to another object, and wake who waits for it at the old place."""
+        self.wake(page)
+        del page.object.pages[page.offset]
+        self.frames.object[page.frame], self.frames.offset[page.frame] = object, offset
+        object.pages[offset] = page
+
+    # -- content -----------------------------------------------------------------------------------------------
+
+    def copy(self, source: Page, target: Page) -> None:
+        """vm_page_copy."""
+        view, size = self.store.view, self.page_size
+        start, to = source.frame * size, target.frame * size
+        view[to : to + size] = view[start : start + size]
+
+    def zero(self, page: Page) -> None:
+        self.store.zero(page.frame)
 
     # -- queues ------------------------------------------------------------------------------------------------
 
     def take_off_queues(self, page: Page) -> None:
-        if page.queue is not None:
-            del page.queue[page]
-            page.queue = None
+        if self.frames.queue[page.frame]:
+            self.policy.remove(page)
 
     def activate(self, page: Page) -> None:
-        """To the tail of the active queue, unless it is wired."""
-        if page.queue is not None:
-            del page.queue[page]
-            page.queue = None
+        """It has been used, and may be paged out from now on, unless it is wired."""
+        self.take_off_queues(page)
         if page.wire_count == 0:
-            self.active[page] = None
-            page.queue = self.active
+            self.policy.activate(page)
             self.tell("activate", page)
             if self.free_wanted and len(self.active) == 1:
                 self.request_pageout()  # it may sleep because there was nothing to page out
 
     def deactivate(self, page: Page) -> None:
-        """To the tail of the inactive queue: it has until it reaches the head to be referenced again."""
+        """It is not expected to be used soon."""
         self.take_off_queues(page)
         page.reference = False
         if page.wire_count == 0:
-            self.inactive[page] = None
-            page.queue = self.inactive
+            self.policy.deactivate(page)
             self.tell("deactivate", page)
+
+    def next_to_go(self, page: Page) -> None:
+        """It is the next that pageout looks at."""
+        self.take_off_queues(page)
+        self.policy.next_to_go(page)
 
     def wire(self, page: Page) -> None:
         if page.wire_count == 0:
             self.take_off_queues(page)
             self.wire_count += 1
             self.tell("wire", page)
-        page.wire_count += 1
+        self.frames.wire_count[page.frame] += 1
 
     def unwire(self, page: Page) -> None:
-        """The last unwiring puts it on the active queue (mach.md 4.1)."""
-        page.wire_count -= 1
+        """The last unwiring makes it pageable again (mach.md 4.1)."""
+        assert page.wire_count, f"{page!r} is unwired once too often"
+        self.frames.wire_count[page.frame] -= 1
         if page.wire_count == 0:
             self.wire_count -= 1
             self.activate(page)
+
+    # -- self-examination --------------------------------------------------------------------------------------
 
     def check(self, objects: Iterable[VmObject]) -> None:
         """The invariants, by number."""
@@ -296,18 +284,19 @@ class ResidentPages:
                 self._check_page(page)
                 wired += page.wire_count > 0
                 laundry += page.laundry
-        free = set(self.free_frames)
-        assert self.free_count == len(self.free_frames) == len(free), "INV-1: a frame is free twice"
+        free = {page.frame for page in self._free}
+        assert self.free_count == len(self._free) == len(free), "INV-1: a frame is free twice"
         assert used.isdisjoint(free), "INV-1: a frame is free and in use"
         assert len(used) + len(free) == self.store.frames, "INV-1: frames have leaked"
         assert (wired, laundry) == (self.wire_count, self.laundry_count), "INV-4"
         assert self.free_low >= 0, "INV-5"
+        for queue in (self.active, self.inactive):
+            assert sum(1 for _ in queue) == len(queue), f"INV-2: the {queue.name} queue"
+            assert all(page.queue is queue for page in queue), f"INV-2: the {queue.name} queue"
 
     def _check_page(self, page: Page) -> None:
-        on = [queue for queue in (self.active, self.inactive) if page in queue]
-        assert on == ([] if page.queue is None else [page.queue]), f"INV-2: {page!r}"
-        assert not on or page.wire_count == 0, f"INV-2: {page!r} is wired and on a queue"
-        if page.mappings:
-            assert not any((page.busy, page.absent, page.error)), f"INV-3: {page!r} is mapped"
-        for pmap, virtual_page in page.mappings:
-            assert pmap.readable[virtual_page] is page, f"INV-3: {page!r} is not where it says"
+        assert page.queue in (None, self.active, self.inactive), f"INV-2: {page!r}"
+        assert page.queue is None or page.wire_count == 0, f"INV-2: {page!r} is wired and on a queue"
+        for pmap, virtual_page in self.pv.mappings(page):
+            assert not page.flags & UNMAPPABLE, f"INV-3: {page!r} is mapped"
+            assert pmap.frame(virtual_page) == page.frame, f"INV-3: {page!r} is not where it says"

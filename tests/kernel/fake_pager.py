@@ -18,6 +18,7 @@ from mach.memory_object import (
     VmProt,
 )
 from mach.message import Message
+from mach.page_list import vm_deallocate
 from mach.ports import DeadPort, Ipc, ReceiveRight, SendRight, drop_rights
 from mach.threads import Runtime
 
@@ -96,6 +97,7 @@ class FakePager:
             entry.writes += 1
             for at in range(0, len(message.data), self.page_size):
                 entry.pages[message.offset + at] = message.data[at : at + self.page_size]
+            vm_deallocate(message.data)
             message.control.drop()
         elif isinstance(message, MemoryObjectDataRequest):
             entry.requests.append((message.offset, message.length, message.desired_access))

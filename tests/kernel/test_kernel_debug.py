@@ -9,7 +9,7 @@ import pytest
 from simulated_machine import PAGE, Machine, on_machine, page_of
 
 from kernel.debug_server import DebugServer
-from kernel.vm_object import EXISTENCE_MAP_PAGES
+from kernel.existence import EXISTENCE_MAP_PAGES
 from kernel.workload import Workload
 from mach import mach_debug
 from mach.kern_return import KernReturn
@@ -165,6 +165,7 @@ def test_records_say_what_is_where() -> None:
         [page] = look("MachVmObjectPages", object.object_id, 0).pages
         assert (page.offset, page.state) == (0, "active referenced dirty")
         machine.squeeze()
+        machine.settle()
         [object] = look("MachVmObjects", 0).objects
         assert (object.resident, object.paged_out, object.pager) == (0, 1, "memory object 1")
         assert look("MachVmObjects", object.object_id).objects == ()

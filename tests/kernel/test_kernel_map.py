@@ -71,8 +71,8 @@ class AddressMap(RuleBasedStateMachine):
 
     @rule(address=addresses, size=sizes)
     def deallocate(self, address: int, size: int) -> None:
-        for object in self.map.deallocate(address, size):
-            self.objects.deallocate(object)
+        for entry in self.map.deallocate(address, size):
+            self.objects.deallocate(entry.object)
         for page in self.pages(address, size):
             self.model.pop(page, None)
             self.touched.pop(page, None)

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from simulated_machine import PAGE, Machine, on_machine
 
+from kernel.page import Page
 from kernel.processor import KernelPanic, Processor
-from kernel.resident import Page, ResidentPages
+from kernel.resident import ResidentPages
 from kernel.vm_object import VmObjects
 from mach.threads import NativeRuntime
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kernel.pageout import BURST_MAX, FlowControl, should_pause
-from kernel.resident import inactive_target, thresholds
+from kernel.replacement.second_chance import inactive_target
+from kernel.resident import thresholds
 
 
 def test_the_thresholds_of_2048_free_pages_are_machs() -> None:
