@@ -21,8 +21,9 @@ from dataclasses import dataclass
 
 from bootfs import geometry
 from bootfs.device import BlockDevice
+from bootfs.dinode import SF_SNAPSHOT
 from bootfs.errors import FileSystemError, FsCode
-from bootfs.inode import SF_SNAPSHOT, Inode
+from bootfs.inode import Inode
 from bootfs.layout import NDADDR, NIADDR, pointer
 from bootfs.layout_format import record
 from bootfs.superblock import Superblock
@@ -99,7 +100,9 @@ class _Walk:
         self.device, self.fs, self.inode, self.first, self.end = device, fs, inode, first, end
         self.pointer = record(pointer(fs.byte_order, fs.tables))
         # In a snapshot, small numbers stand for blocks that it does not keep (FreeBSD BLK_NOCOPY, BLK_SNAP).
-        is_snapshot = fs.format != "4.3bsd" and inode.flags & SF_SNAPSHOT
+        details = inode.details
+        self.pointers = details.pointers
+        is_snapshot = fs.format != "4.3bsd" and details.flags & SF_SNAPSHOT
         self.least = fs.fs_frag if is_snapshot else 1
         # Invariant 2: no honest map has more blocks, those of pointers included, than the disk. fs_size may claim any
         # number of them, the device cannot.
@@ -111,12 +114,12 @@ class _Walk:
             raise FileSystemError(FsCode.FS_INVALID_FS, "maps more blocks than the disk has", str(self.inode))
 
     def pieces(self) -> Iterator[Extent]:
-        yield from self.leaf(self.inode.pointers[:NDADDR], 0)
+        yield from self.leaf(self.pointers[:NDADDR], 0)
         base, span = NDADDR, self.fs.fs_nindir
         for level in range(NIADDR):
             if base >= self.end:
                 return
-            yield from self.indirect(self.inode.pointers[NDADDR + level], base, span)
+            yield from self.indirect(self.pointers[NDADDR + level], base, span)
             base, span = base + span, span * self.fs.fs_nindir
 
     def indirect(self, fragment: int, base: int, span: int) -> Iterator[Extent]:

@@ -107,11 +107,12 @@ def stat(image: str, partition: str | None, offset: int | None, as_json: bool, p
 
     with opened(image, partition, offset) as file_system:
         inode = file_system.lookup(path, follow=False)
-        found = {"path": path, **facts(file_system, inode), "atime": inode.atime, "ctime": inode.ctime}
-        found |= {"flags": inode.flags, "generation": inode.generation, "sectors": inode.blocks}
-        found["pointers"] = list(inode.pointers)
-        if inode.birthtime is not None and isinstance(file_system, FileSystem):
-            found["birthtime"] = inode.birthtime
+        details = inode.details
+        found = {"path": path, **facts(file_system, inode), "atime": details.atime, "ctime": details.ctime}
+        found |= {"flags": details.flags, "generation": details.generation, "sectors": details.blocks}
+        found["pointers"] = list(details.pointers)
+        if details.birthtime is not None and isinstance(file_system, FileSystem):
+            found["birthtime"] = details.birthtime
             found["extended_attributes"] = [
                 {"namespace": one.namespace, "name": name_shown(one.name), "size": one.size}
                 for one in file_system.attributes(inode)

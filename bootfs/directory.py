@@ -2,7 +2,7 @@
 
 Interface:
     Entry                                 a name and the inode it refers to
-    entries(data, fs, place)              those of a stretch of a directory, checked; free ones left out
+    entries(data, fs, place)              those of a stretch of a directory, checked, as plain pairs; free ones left out
 Not here: reading the data, following the names.
 
 Sources: 4.3BSD sys/h/dir.h, 4.4BSD sys/ufs/ufs/dir.h. Mach's own reader checks nothing here and loops for ever on a
@@ -12,12 +12,15 @@ d_reclen of zero (bootstrap/file_io.c:451); ours refuses each such chunk.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 from bootfs.errors import FileSystemError, FsCode
-from bootfs.layout import DIRBLKSIZ, MAXNAMLEN, directory_header
+from bootfs.layout import DIRBLKSIZ, MAXNAMLEN, ByteOrder, Variant, directory_header
 from bootfs.layout_format import record
 from bootfs.superblock import Superblock
+
+HEADER = record(directory_header("little", "4.4")).size  # bytes, in all variants
 
 
 class Entry(NamedTuple):
@@ -27,39 +30,52 @@ class Entry(NamedTuple):
     ino: int
 
 
-def entries(data: bytes, fs: Superblock, place: str) -> list[Entry]:
-    """The entries in use in `data`, whole chunks of a directory. FileSystemError FS_INVALID_FS at the first bad one."""
-    header = record(directory_header(fs.byte_order, fs.entries))
-    unpack, head = header.struct.unpack_from, header.size
-    found: list[Entry] = []
-    new, keep = tuple.__new__, found.append
-    for chunk in range(0, len(data), DIRBLKSIZ):
-        at, end = chunk, chunk + DIRBLKSIZ
-        last = end - head
+def entries(data: bytes, fs: Superblock, place: str) -> list[tuple[bytes, int]]:
+    """Name and inode number of the entries in use in `data`, whole chunks of a directory.
+
+    FileSystemError FS_INVALID_FS at the first bad one.
+    """
+    unpack = _header(fs.byte_order, fs.entries)
+    found: list[tuple[bytes, int]] = []
+    keep = found.append
+    padded = data + bytes(HEADER)  # the last 4 bytes may be taken for an entry's, and a header is 8
+    for end in range(DIRBLKSIZ, len(data) + DIRBLKSIZ, DIRBLKSIZ):
+        at = end - DIRBLKSIZ
         while at < end:
-            fields = unpack(data, at) if at <= last else (0, 0, 0)
-            ino, reclen, namlen = fields[0], fields[1], fields[-1]  # d_namlen is the last field of both variants
-            if reclen & 3 or reclen > end - at or reclen < head or (ino and not 0 < namlen <= reclen - head):
+            ino, reclen, namlen = unpack(padded, at)
+            name, after = at + HEADER, at + reclen
+            if reclen & 3 or name > after or after > end:
                 raise _broken(at, _fault(ino, reclen, namlen, end - at), place)
             if ino:
-                keep(new(Entry, (data[at + head : at + head + namlen], ino)))
-            at += reclen
-    names = b"/".join([entry[0] for entry in found])
-    if b"\0" in names or names.count(b"/") >= max(len(found), 1) or len(max(names.split(b"/"), key=len)) > MAXNAMLEN:
-        _refuse_names(data, header.struct.unpack_from, place)
+                if not namlen or name + namlen > after:
+                    raise _broken(at, _fault(ino, reclen, namlen, end - at), place)
+                keep((data[name : name + namlen], ino))
+            at = after
+    names = b"".join([name for name, _ in found])
+    # A d_namlen of 8 bits cannot be too large.
+    is_long = fs.entries == "4.3" and any(len(name) > MAXNAMLEN for name, _ in found)
+    if b"/" in names or b"\0" in names or is_long:
+        _refuse_names(data, unpack, place)
     return found
+
+
+@cache
+def _header(order: ByteOrder, variant: Variant) -> Callable[[bytes, int], tuple[int, int, int]]:
+    """What unpacks the three numbers of a header that both variants have."""
+    layout = record(directory_header(order, variant))
+    return layout.selection(("d_ino", "d_reclen", "d_namlen")).unpack_from
 
 
 def _broken(at: int, fault: str | None, place: str) -> FileSystemError:
     return FileSystemError(FsCode.FS_INVALID_FS, f"broken entry at byte {at}: {fault}", place)
 
 
-def _refuse_names(data: bytes, unpack: Callable[..., tuple[int, ...]], place: str) -> None:
+def _refuse_names(data: bytes, unpack: Callable[[bytes, int], tuple[int, int, int]], place: str) -> None:
     """Find the entry whose name no name can be; the lengths of all are right. FileSystemError."""
     at = 0
     while at < len(data):
-        ino, reclen, *_, namlen = unpack(data, at)
-        name = data[at + 8 : at + 8 + namlen]
+        ino, reclen, namlen = unpack(data, at)
+        name = data[at + HEADER : at + HEADER + namlen]
         if ino and namlen > MAXNAMLEN:
             raise _broken(at, f"d_namlen {namlen}", place)
         if ino and (b"/" in name or b"\0" in name):

@@ -19,7 +19,6 @@ from typing import Any
 from bootfs import lookup
 from bootfs.blocklist import Hole, Run
 from bootfs.device import BlockDevice, SliceDevice
-from bootfs.directory import Entry
 from bootfs.errors import FileSystemError, FsCode, UnknownFormat
 from bootfs.ext2_blockmap import block_runs
 from bootfs.ext2_superblock import (
@@ -30,7 +29,7 @@ from bootfs.ext2_superblock import (
     read_group,
     refuse_writing,
 )
-from bootfs.inode import Inode
+from bootfs.inode import Details, Given, Inode
 from bootfs.layout_ext2 import (
     EXT2_ERROR_FS,
     EXT2_NAME_LEN,
@@ -74,7 +73,7 @@ class Ext2FileSystem(MountedFileSystem):
     def inode(self, ino: int) -> Inode:
         return read_inode(self._part, self.superblock, ino)
 
-    def directory_entries(self, data: bytes, place: str) -> Iterator[Entry]:
+    def directory_entries(self, data: bytes, place: str) -> Iterator[tuple[bytes, int]]:
         return entries(data, self.superblock, place)
 
     def block_runs(self, inode: Inode, first: int, end: int) -> Iterator[Run | Hole]:
@@ -130,27 +129,29 @@ def read_inode(device: BlockDevice, fs: Ext2Superblock, ino: int) -> Inode:
     if fs.s_feature_ro_compat & HUGE_FILE:
         sectors |= values["i_blocks_high"] << 32
         sectors *= fs.block_size // SECTOR if values["i_flags"] & HUGE_FILE_FL else 1
-    found = Ext2Inode(
-        ino=ino,
-        mode=values["i_mode"],
-        nlink=values["i_links_count"],
-        uid=values["i_uid"] | values["i_uid_high"] << 16,
-        gid=values["i_gid"] | values["i_gid_high"] << 16,
-        size=size,
+    room = raw[layout.offset_of("i_block") : layout.offset_of("i_generation")]
+    # A link is kept in its inode if it has no blocks but that of its extended attributes.
+    own_sectors = sectors - (fs.block_size // SECTOR if values["i_file_acl"] else 0)
+    details = Details(
         atime=values["i_atime"],
-        mtime=values["i_mtime"],
         ctime=values["i_ctime"],
         flags=values["i_flags"],
         blocks=sectors,
         generation=values["i_generation"],
         pointers=values["i_block"],
-        text=None,
+        text=_text(ino, size, room) if stat.S_ISLNK(values["i_mode"]) and own_sectors == 0 else None,
     )
-    # A link is kept in its inode if it has no blocks but that of its extended attributes.
-    own_sectors = sectors - (fs.block_size // SECTOR if values["i_file_acl"] else 0)
-    if found.kind != "link" or own_sectors != 0:
-        return found
-    return _with_text(found, raw[layout.offset_of("i_block") : layout.offset_of("i_generation")])
+    return Ext2Inode(
+        mode=values["i_mode"],
+        nlink=values["i_links_count"],
+        uid=values["i_uid"] | values["i_uid_high"] << 16,
+        gid=values["i_gid"] | values["i_gid_high"] << 16,
+        size=size,
+        mtime=values["i_mtime"],
+        ino=ino,
+        raw=raw,
+        form=Given(details),
+    )
 
 
 def _place(device: BlockDevice, fs: Ext2Superblock, ino: int) -> int:
@@ -165,13 +166,13 @@ def _place(device: BlockDevice, fs: Ext2Superblock, ino: int) -> int:
     return read_group(device, fs, group).bg_inode_table * fs.block_size + index * fs.s_inode_size
 
 
-def _with_text(link: Inode, room: bytes) -> Inode:
-    if link.size >= len(room):
-        raise FileSystemError(FsCode.FS_INVALID_FS, f"a link of {link.size} bytes does not fit in it", str(link))
-    return link._replace(text=room[: link.size])
+def _text(ino: int, size: int, room: bytes) -> bytes:
+    if size >= len(room):
+        raise FileSystemError(FsCode.FS_INVALID_FS, f"a link of {size} bytes does not fit in it", f"inode {ino}")
+    return room[:size]
 
 
-def entries(data: bytes, fs: Ext2Superblock, place: str) -> Iterator[Entry]:
+def entries(data: bytes, fs: Ext2Superblock, place: str) -> Iterator[tuple[bytes, int]]:
     """The entries in use in `data`, whole blocks of a directory; those of an index (dir_index) look free here."""
     header = record(directory_header(bool(fs.s_feature_incompat & FILETYPE)))
     unpack = header.struct.unpack_from
@@ -186,7 +187,7 @@ def entries(data: bytes, fs: Ext2Superblock, place: str) -> Iterator[Entry]:
             if fault is not None:
                 raise FileSystemError(FsCode.FS_INVALID_FS, f"broken entry at byte {at}: {fault}", place)
             if ino:
-                yield Entry(name, ino)
+                yield name, ino
             at += length
 
 

@@ -34,7 +34,7 @@ def block_runs(device: BlockDevice, fs: Ext2Superblock, inode: Inode, first: int
     FileSystemError FS_INVALID_FS: a pointer outside the file system or into metadata, more blocks than there are, or
     an inode that has something else in the place of pointers, by name.
     """
-    foreign = [name for bit, name in FOREIGN.items() if inode.flags & bit]
+    foreign = [name for bit, name in FOREIGN.items() if inode.details.flags & bit]
     if foreign:
         raise FileSystemError(FsCode.FS_INVALID_FS, f"it has {', '.join(foreign)}, which ext2 has not", str(inode))
     size, data = fs.block_size, DataBlocks(device, fs)

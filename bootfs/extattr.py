@@ -57,13 +57,14 @@ def attributes(device: BlockDevice, fs: Superblock, inode: Inode) -> list[Attrib
 
 def _area(device: BlockDevice, fs: Superblock, inode: Inode, place: str) -> bytes:
     """The bytes that hold the attributes."""
-    if inode.ext_size > NXADDR * fs.fs_bsize:
-        raise FileSystemError(FsCode.FS_INVALID_FS, f"di_extsize {inode.ext_size}", place)
+    size, pointers = inode.details.ext_size, inode.details.ext_pointers
+    if size > NXADDR * fs.fs_bsize:
+        raise FileSystemError(FsCode.FS_INVALID_FS, f"di_extsize {size}", place)
     data = b""
-    for block, fragment in enumerate(inode.ext_pointers[: -(-inode.ext_size // fs.fs_bsize)]):
+    for block, fragment in enumerate(pointers[: -(-size // fs.fs_bsize)]):
         if fragment == 0:
             raise FileSystemError(FsCode.FS_INVALID_FS, f"a hole at block {block}", place)
-        size = geometry.blksize(fs, inode.ext_size, block)
-        check_data(fs, fragment, geometry.numfrags(fs, size), place)
-        data += device.read(geometry.fsbtobyte(fs, fragment), size)
-    return data[: inode.ext_size]
+        length = geometry.blksize(fs, size, block)
+        check_data(fs, fragment, geometry.numfrags(fs, length), place)
+        data += device.read(geometry.fsbtobyte(fs, fragment), length)
+    return data[:size]

@@ -165,9 +165,10 @@ class _Extraction:
             os.chown(place, inode.uid, inode.gid, follow_symlinks=False)
         if inode.kind != "link":
             os.chmod(place, stat.S_IMODE(inode.mode) & (0o7777 if self.is_root else 0o777))
+        details = inode.details
         times = [
             seconds * 10**9 + min(max(nanoseconds, 0), 10**9 - 1)
-            for seconds, nanoseconds in ((inode.atime, inode.atimensec), (inode.mtime, inode.mtimensec))
+            for seconds, nanoseconds in ((details.atime, details.atimensec), (inode.mtime, details.mtimensec))
         ]
         os.utime(place, ns=(times[0], times[1]), follow_symlinks=False)
 

@@ -17,10 +17,11 @@ from bootfs.alternate import find_alternate
 from bootfs.blocklist import Hole, Run
 from bootfs.blockmap import extents
 from bootfs.device import BlockDevice, SliceDevice
-from bootfs.directory import Entry, entries
+from bootfs.dinode import read_inode, read_inodes
+from bootfs.directory import entries
 from bootfs.errors import UnknownFormat
 from bootfs.extattr import Attribute, attributes
-from bootfs.inode import Inode, read_inode, read_inodes
+from bootfs.inode import Inode
 from bootfs.layout import DIRBLKSIZ, ROOTINO
 from bootfs.mounted import MountedFileSystem
 from bootfs.superblock import Superblock, find_superblock
@@ -63,7 +64,7 @@ class FileSystem(MountedFileSystem):
     def inodes(self, inos: Sequence[int]) -> list[Inode]:
         return read_inodes(self._part, self.superblock, inos)
 
-    def directory_entries(self, data: bytes, place: str) -> list[Entry]:
+    def directory_entries(self, data: bytes, place: str) -> list[tuple[bytes, int]]:
         return entries(data, self.superblock, place)
 
     def block_runs(self, inode: Inode, first: int, end: int) -> Iterator[Run | Hole]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -69,8 +70,11 @@ class MountedFileSystem(ABC):
         return [self.inode(ino) for ino in inos]
 
     @abstractmethod
-    def directory_entries(self, data: bytes, place: str) -> Iterable[Entry]:
-        """The entries in use in `data`, whole chunks of a directory. FS_INVALID_FS at the first bad one."""
+    def directory_entries(self, data: bytes, place: str) -> Iterable[tuple[bytes, int]]:
+        """Name and inode number of the entries in use in `data`, whole chunks of a directory.
+
+        FS_INVALID_FS at the first bad one.
+        """
 
     @abstractmethod
     def block_runs(self, inode: Inode, first: int, end: int) -> Iterator[Run | Hole]:
@@ -93,10 +97,13 @@ class MountedFileSystem(ABC):
         return self.inode(self.root_ino)
 
     def entries(self, directory: Inode) -> Iterator[Entry]:
-        return self._entries(directory, set())
+        return map(Entry._make, self._entries(directory, set()))
 
-    def _entries(self, directory: Inode, seen: set[int]) -> Iterator[Entry]:
+    def _entries(self, directory: Inode, seen: set[int]) -> Iterator[tuple[bytes, int]]:
         """As entries; `seen` gathers the places of the blocks read, and none is read twice: that bounds the work."""
+        return chain.from_iterable(self._entry_blocks(directory, seen))
+
+    def _entry_blocks(self, directory: Inode, seen: set[int]) -> Iterator[Iterable[tuple[bytes, int]]]:
         if directory.kind != "dir":
             raise FileSystemError(FsCode.FS_NOT_DIRECTORY, "not a directory", str(directory))
         if directory.size % self.chunk_bytes:
@@ -118,7 +125,7 @@ class MountedFileSystem(ABC):
                     )
                 seen.add(place)
                 data = self.device.read(place, min(self.block_size, run.length - at))
-                yield from self.directory_entries(data, f"{directory}, directory block at {run.file_offset + at}")
+                yield self.directory_entries(data, f"{directory}, directory block at {run.file_offset + at}")
 
     def find(self, directory: Inode, name: bytes) -> Inode:
         for entry in self.entries(directory):
@@ -128,7 +135,7 @@ class MountedFileSystem(ABC):
 
     def listdir(self, directory: Inode) -> Iterator[tuple[bytes, Inode]]:
         """The names in a directory with their inodes, in disk order, "." and ".." left out."""
-        names = [entry for entry in self.entries(directory) if entry.name not in (b".", b"..")]
+        names = [entry for entry in self._entries(directory, set()) if entry[0] not in (b".", b"..")]
         for at in range(0, len(names), BATCH):
             batch = names[at : at + BATCH]
             yield from zip((name for name, _ in batch), self.inodes([ino for _, ino in batch]), strict=True)
@@ -147,7 +154,7 @@ class MountedFileSystem(ABC):
         while below:
             for found in below[-1]:
                 yield found
-                if found[1][1] & 0o170000 == 0o040000:  # its mode; .kind takes five times as long
+                if found[1][0] & 0o170000 == 0o040000:  # its mode; .kind takes five times as long
                     below.append(self._below(*found, seen, entered))
                     break
             else:
@@ -160,15 +167,15 @@ class MountedFileSystem(ABC):
         entered.add(inode.ino)
         if len(path) > MAX_PATH:
             raise FileSystemError(FsCode.FS_NAME_TOO_LONG, f"a path of {len(path)} bytes", str(inode))
-        names = [entry for entry in self._entries(inode, seen) if entry[0] not in (b".", b"..")]
-        names.sort()
+        names = sorted(self._entries(inode, seen))
+        for dot in (b".", b".."):
+            del names[bisect_left(names, (dot, 0)) : bisect_left(names, (dot + b"\0", 0))]
         return chain.from_iterable(self._batches(b"/" if path == b"/" else path + b"/", names))
 
-    def _batches(self, prefix: bytes, names: list[Entry]) -> Iterator[Iterable[tuple[bytes, Inode]]]:
-        for at in range(0, len(names), BATCH):
-            batch = names[at : at + BATCH]
-            inodes = self.inodes([ino for _, ino in batch])
-            yield zip([prefix + name for name, _ in batch], inodes, strict=True)
+    def _batches(self, prefix: bytes, entries: list[tuple[bytes, int]]) -> Iterator[Iterable[tuple[bytes, Inode]]]:
+        for at in range(0, len(entries), BATCH):
+            names, inos = zip(*entries[at : at + BATCH], strict=True)
+            yield zip(map(prefix.__add__, names), self.inodes(inos), strict=True)
 
     def readlink(self, link: Inode) -> bytes:
         if link.kind != "link":

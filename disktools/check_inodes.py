@@ -169,7 +169,7 @@ class _Scan:
         return self.fs.tables == "4.3" and self.fs.byte_order == "little"
 
     def is_fast(self, size: int, flags: int) -> bool:
-        """Whether the link text is in the inode, by the rule of the format (as bootfs.inode reads it)."""
+        """Whether the link text is in the inode, by the rule of the format (as bootfs.dinode reads it)."""
         if self.fs.format == "4.3bsd":
             return bool(flags & IC_FASTLINK)
         return 0 < size < self.fs.fs_maxsymlinklen

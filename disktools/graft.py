@@ -18,10 +18,11 @@ from dataclasses import dataclass
 
 from bootfs.blockmap import extents
 from bootfs.device import BlockDevice
+from bootfs.dinode import read_inode
 from bootfs.directory import entries
 from bootfs.errors import FileSystemError, FsCode
 from bootfs.geometry import blksize, blkstofrags, fsbtobyte, lblkno, numfrags
-from bootfs.inode import Inode, read_inode
+from bootfs.inode import Inode
 from bootfs.layout import DEV_BSIZE, DIRBLKSIZ, NDADDR, ROOTINO, dinode, pointer
 from bootfs.layout_format import record
 from bootfs.superblock import Superblock
@@ -53,7 +54,7 @@ def find_place(device: BlockDevice, fs: Superblock, path: tuple[bytes, ...]) -> 
             where = "/" + os.fsdecode(b"/".join(path[:depth]))
             raise Refusal(f"{where} is not a directory; choose another --path")
         addresses, data = _read_directory(device, fs, inode)
-        names = {entry.name: entry.ino for entry in entries(data, fs, str(inode))}
+        names = dict(entries(data, fs, str(inode)))
         if name not in names:
             return Place(inode, data, addresses, path[depth:])
         ino = names[name]
@@ -133,7 +134,7 @@ def _grow(
         plan.add_block(fsbtobyte(fs, moved), place.data[block * fs.fs_bsize :] + _padded(fs, at, chunk, more))
         plan.give_back(address, had)
         values["di_db"] = (*place.parent.pointers[:block], moved, *place.parent.pointers[block + 1 : NDADDR])
-    values["di_blocks"] = place.parent.blocks + more * fs.fs_fsize // DEV_BSIZE
+    values["di_blocks"] = place.parent.details.blocks + more * fs.fs_fsize // DEV_BSIZE
 
 
 def _padded(fs: Superblock, at: int, chunk: bytes, new_fragments: int) -> bytes:
@@ -169,4 +170,4 @@ def _new_block(
             plan.add_block(fsbtobyte(fs, indirect), entry.ljust(fs.fs_bsize, b"\0"))
             values["di_ib"] = (indirect, *parent.pointers[NDADDR + 1 :])
     plan.add_block(fsbtobyte(fs, address), chunk.ljust(fs.fs_fsize if block < NDADDR else fs.fs_bsize, b"\0"))
-    values["di_blocks"] = parent.blocks + fragments * fs.fs_fsize // DEV_BSIZE
+    values["di_blocks"] = parent.details.blocks + fragments * fs.fs_fsize // DEV_BSIZE

@@ -50,14 +50,14 @@ def _told(question: Callable[[], T]) -> T:
 
 
 def _attributes(inode: Inode) -> Attributes:
-    major_minor = inode.rdev
+    major_minor, details = inode.rdev, inode.details
     return Attributes(
         mode=inode.mode,
         size=inode.size if inode.kind != "other" else 0,
-        blocks=inode.blocks * 512 // BLOCK_BYTES if inode.kind != "other" else 0,
+        blocks=details.blocks * 512 // BLOCK_BYTES if inode.kind != "other" else 0,
         mtime=inode.mtime * SECOND,
-        atime=inode.atime * SECOND,
-        ctime=inode.ctime * SECOND,
+        atime=details.atime * SECOND,
+        ctime=details.ctime * SECOND,
         uid=inode.uid,
         gid=inode.gid,
         nlink=inode.nlink,
@@ -86,7 +86,7 @@ class DiskFile(_OnDisk, DataFile):
     """A regular file."""
 
     def __init__(self, filesystem: BootFileSystem, inode: Inode) -> None:
-        extent = Extent(inode.size, inode.blocks * 512)
+        extent = Extent(inode.size, inode.details.blocks * 512)
         super().__init__(lambda: extent, lambda at, length: _told(lambda: filesystem.read(inode, at, length)))
         self.inode, self.mode, self.ino = inode, inode.mode, inode.ino
 

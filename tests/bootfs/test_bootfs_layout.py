@@ -140,3 +140,14 @@ def test_no_field_is_named_as_a_method_of_a_dict() -> None:
 def test_importing_bootfs_its_device_and_its_command_leaves_construct_alone() -> None:
     script = "import sys, bootfs, bootfs.device, bootfs.errors, bootfs.command; sys.exit('construct' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_a_selection_reads_the_same_integers_as_the_whole_structure() -> None:
+    for order in ("little", "big"):
+        whole = record(layout.dinode(order, "ufs2"))
+        data = bytes(range(256))
+        values = whole.unpack(data)
+        names = ("di_mode", "di_size", "di_mtime", "di_gen", "di_ckhash")
+        part = whole.selection(names)
+        assert part.size == whole.size
+        assert part.unpack(data) == tuple(values[name] for name in names)

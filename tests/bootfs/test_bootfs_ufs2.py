@@ -76,7 +76,8 @@ def test_times_before_1970_and_after_2106_and_wide_device_numbers(order: str) ->
     ino = builder.node(CHAR | 0o600, 0, "dev", more=times)
     builder.nodes[ino]["pointers"][0] = (0x12 << 40) | 0x0304
     inode = builder.mount().lookup("/dev")
-    assert (inode.mtime, inode.atime, inode.birthtime, inode.mtimensec) == (-5, 1 << 40, 77, 999)
+    details = inode.details
+    assert (inode.mtime, details.atime, details.birthtime, details.mtimensec) == (-5, 1 << 40, 77, 999)
     assert inode.rdev == (0x1203, 0x04)
 
 

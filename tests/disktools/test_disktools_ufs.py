@@ -163,7 +163,7 @@ def test_short_links_are_in_the_inode_and_long_ones_have_blocks(tmp_path: Path, 
     for length in (1, 59, 60, 119, 120, 1000):
         link = system.lookup(f"/{length}", follow=False)
         assert system.readlink(link) == b"l" * length
-        assert (link.blocks == 0) == (length < (60 if kind == "ufs1" else 120))
+        assert (link.details.blocks == 0) == (length < (60 if kind == "ufs1" else 120))
     link = system.lookup("/1", follow=False)
     assert (link.mtime, link.mtimensec) == (-6, 500_000_000)
 

@@ -69,13 +69,13 @@ def reachable(device: BlockDevice) -> tuple[Counter[int], Counter[int], dict[int
         rest = -(-tail // fs.fs_fsize)
         if mine:
             mine += range(mine[-1] + 1, mine[-1] + 1 + whole - rest)  # a last block beyond the twelfth is a full one
-        for at, pointer in enumerate(inode.ext_pointers):
-            left = inode.ext_size - at * fs.fs_bsize
+        for at, pointer in enumerate(inode.details.ext_pointers):
+            left = inode.details.ext_size - at * fs.fs_bsize
             mine += range(pointer, pointer + min(fs.fs_frag, -(-left // fs.fs_fsize)) if pointer else pointer)
         if inode.kind != "other" and inode.text is None:
             for level in range(3):
                 mine += indirect(device, disk, inode.pointers[12 + level], level)
-        assert inode.blocks == len(mine) * fs.fs_fsize // 512, f"{inode}: di_blocks"
+        assert inode.details.blocks == len(mine) * fs.fs_fsize // 512, f"{inode}: di_blocks"
         fragments.update(mine)
     return fragments, names, inodes
 

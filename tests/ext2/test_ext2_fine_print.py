@@ -98,11 +98,11 @@ def test_sectors_of_a_huge_file_are_counted_as_its_flag_says() -> None:
     tiny = Tiny()
     plain = tiny.node("plain", FILE, 0, i_blocks=6, i_blocks_high=1)
     huge = tiny.node("huge", FILE, 0, i_blocks=6, i_blocks_high=1, i_flags=0x40000)
-    assert tiny.mount().inode(huge).blocks == 6
+    assert tiny.mount().inode(huge).details.blocks == 6
     tiny.super["s_feature_ro_compat"] = 8
     fs = tiny.mount()
-    assert fs.inode(plain).blocks == 6 + (1 << 32)
-    assert fs.inode(huge).blocks == 2 * (6 + (1 << 32))
+    assert fs.inode(plain).details.blocks == 6 + (1 << 32)
+    assert fs.inode(huge).details.blocks == 2 * (6 + (1 << 32))
 
 
 @pytest.mark.parametrize(("state", "clean"), [(0, False), (1, True), (2, False), (3, False)])

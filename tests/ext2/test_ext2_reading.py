@@ -192,7 +192,7 @@ def test_devices_owners_and_links_with_attributes(tmp_path: Path) -> None:
     assert (tty.kind, tty.rdev, tty.uid, tty.gid) == ("other", (4, 64), 70000, 80000)
     assert fs.lookup("/pipe").rdev is None
     short = fs.lookup("/short", follow=False)
-    assert short.blocks == 2, "its attributes take a block"
+    assert short.details.blocks == 2, "its attributes take a block"
     assert fs.readlink(short) == b"/some/where"
     with pytest.raises(FileSystemError) as fault:
         fs.read(tty, 0, 1)

@@ -11,9 +11,8 @@ import pytest
 from bootfs import probe
 from bootfs.blocklist import BlockList, Hole, Run
 from bootfs.device import BlockDevice, MemoryDevice
-from bootfs.directory import Entry
 from bootfs.errors import FileSystemError, FsCode, UnknownFormat
-from bootfs.inode import Inode
+from bootfs.inode import Details, Given, Inode
 from bootfs.lookup import open_file
 from bootfs.manifest import manifest
 from bootfs.mounted import MountedFileSystem
@@ -55,11 +54,11 @@ class FlatFileSystem(MountedFileSystem):
         if ino > 2:
             mode, first, size = stat.S_IFREG | 0o644, *self._part.read(8 + 2 * (ino - 3), 2)
             size *= 256
-        return Inode(ino, mode, 1, 0, 0, size, 0, 0, 0, 0, -(-size // 512), 0, (first,), None)
+        return Inode(mode, 1, 0, 0, size, 0, ino, b"", Given(Details(pointers=(first,))))
 
-    def directory_entries(self, data: bytes, place: str) -> Iterator[Entry]:
+    def directory_entries(self, data: bytes, place: str) -> Iterator[tuple[bytes, int]]:
         for at in range(0, len(data), 16):
-            yield Entry(data[at + 1 : at + 16].rstrip(b"\0"), data[at])
+            yield data[at + 1 : at + 16].rstrip(b"\0"), data[at]
 
     def block_runs(self, inode: Inode, first: int, end: int) -> Iterator[Run | Hole]:
         yield Run(first * 512, (inode.pointers[0] + first) * 512, (end - first) * 512)

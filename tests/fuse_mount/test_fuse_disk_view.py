@@ -16,13 +16,13 @@ from bootfs.device import FileDevice
 from bootfs.directory import Entry
 from bootfs.errors import FileSystemError, FsCode
 from bootfs.filesystem import FileSystem
-from bootfs.inode import Inode
+from bootfs.inode import Details, Given, Inode
 from fuse_mount.disk_view import disk_tree
 from fuse_mount.tree import Dir, File, Link, Node, lookup
 
-EMPTY = Inode(2, stat.S_IFDIR | 0o755, 2, 0, 0, 512, 11, 22, 33, 0, 2, 0, (0,) * 15, None)
-FILE = EMPTY._replace(ino=3, mode=stat.S_IFREG | 0o4640, nlink=3, uid=10, gid=20, size=9000, blocks=18)
-DEVICE = EMPTY._replace(ino=4, mode=stat.S_IFCHR | 0o600, size=77, pointers=(0x0305,) + (0,) * 14)
+EMPTY = Inode(stat.S_IFDIR | 0o755, 2, 0, 0, 512, 22, 2, b"", Given(Details(atime=11, ctime=33, blocks=2)))
+FILE = Inode(stat.S_IFREG | 0o4640, 3, 10, 20, 9000, 22, 3, b"", Given(Details(atime=11, ctime=33, blocks=18)))
+DEVICE = EMPTY._replace(ino=4, mode=stat.S_IFCHR | 0o600, size=77, form=Given(Details(pointers=(0x0305,))))
 LINK = EMPTY._replace(ino=5, mode=stat.S_IFLNK | 0o777, size=4)
 UNUSED = EMPTY._replace(ino=6, mode=0)
 NAMES = {b".": 2, b"..": 2, b"caf\xe9": 3, b"tty": 4, b"link": 5, b"unused": 6, b"beyond": 99, b"again": 2}
