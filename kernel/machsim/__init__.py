@@ -20,6 +20,7 @@ SUBCOMMANDS = {
     "boot": "kernel.machsim.boot:boot",
     "explain": "kernel.machsim.explain:explain",
     "images": "kernel.machsim.images:images",
+    "misses": "kernel.machsim.misses:misses",
     "pattern": "kernel.machsim.pattern:pattern",
     "run": "kernel.machsim.run:run",
 }
