@@ -7,7 +7,7 @@ Interface:
         .run(routine)            it executes a routine: its code is fetched, its stack written
         .through_buffer(data)    page data goes through its buffer, and comes out of it
         .allocate(size)          kalloc: grows the heap, and never gives back
-        .pages                   how much memory that is
+        .pages, .threads         how many of each there are
 
 Each of these is made of ordinary references to the task's own addresses, so that a page of code, of a stack or of a
 buffer that has been paged out is faulted in, by whichever pager that takes.  The sizes are those of the paper's table
@@ -98,6 +98,11 @@ class ProgramMemory:
             self._heap_end = self._heap + pages * self._page_size
         start, self._heap = self._heap, self._heap + size
         self.task.write(start, bytes(min(size, KALLOC_UNIT)))
+
+    @property
+    def threads(self) -> int:
+        """How many have begun."""
+        return len(self._threads)
 
     def _memory(self) -> _ThreadMemory:
         return self._threads[self._host.runtime.current()]

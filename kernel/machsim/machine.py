@@ -66,6 +66,8 @@ class Machine:
         self.pager = DefaultPager(self.runtime, self.ipc, host.page_size, memory=memory)
         self._add_paging_file(open_device(self.ipc, host.devices.master, DISK, memory))
         self.pager.start(PAGER_THREADS)
+        while memory.threads < 1 + PAGER_THREADS + 2:  # no program runs before they all have their memory
+            self.runtime.sleep(0.001, "the pager's threads to begin")
 
     def _start_inside(self) -> None:
         """The default pager as a part of the kernel: it has no threads, who sends to its ports does its work."""
