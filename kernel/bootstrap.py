@@ -74,7 +74,7 @@ def steal(host: Host, start: int, moved: Moved) -> InPlace:
             resident.done(page)
         for frame in range(start // page_size):  # below the kernel: free memory
             resident.free(kernel.pages[frame * page_size])
-        resident.thresholds = thresholds(resident.free_count)
+        resident.thresholds = thresholds(resident.free_count, resident.thresholds.reserved)
     return InPlace(kernel, image)
 
 

@@ -5,6 +5,7 @@ Interface:
         .master                    a send right to the master device port: who holds it may open devices
         .attach(name, medium, exclusive=False)
         .start()                   forks io_done, and the engine of each device
+        .serve, .handle            how a device's port is served, which a device task changes (kernel/device_task.py)
         .counts
 
 A message to a device port is handled in its sender's context: there is no service thread that somebody else's request
@@ -50,7 +51,7 @@ from mach.kern_return import KernReturn, MachError
 from mach.message import Message
 from mach.notify import NoSenders
 from mach.page_list import vm_deallocate
-from mach.ports import DeadPort, Ipc, SendOnceRight, SendRight, drop_rights
+from mach.ports import DeadPort, Ipc, ReceiveRight, SendOnceRight, SendRight, drop_rights
 from mach.threads import Runtime
 
 SUCCESS = KernReturn.KERN_SUCCESS  # D_SUCCESS
@@ -76,6 +77,7 @@ class DeviceService:
         self._ipc = ipc
         self._processor = processor
         self._manager = manager
+        self.serve: Callable[[Device, ReceiveRight], None] = self._serve_in_senders_context
         self._devices: dict[str, Device] = {}
         self._completed: deque[Operation] = deque()
         self._master = ipc.allocate("device master", kobject=self._master_message)
@@ -125,14 +127,17 @@ class DeviceService:
         """A right to the device's port, which is made at the first open."""
         if device.port is None:
             device.port = self._ipc.allocate(f"device {device.name}")
-            device.port.become_kobject(partial(self._device_message, device))
+            self.serve(device, device.port)
         right = device.port.make_send()
         device.port.request_no_senders(device.port.make_send_once())
         return right
 
     # -- device ports ------------------------------------------------------------------------------------------
 
-    def _device_message(self, device: Device, message: Message) -> None:
+    def _serve_in_senders_context(self, device: Device, port: ReceiveRight) -> None:
+        port.become_kobject(partial(self.handle, device))
+
+    def handle(self, device: Device, message: Message) -> None:
         """The kobject of every device port."""
         handler = self._handlers.get(type(message))
         if handler is None:

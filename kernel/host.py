@@ -30,7 +30,7 @@ from kernel.pagers import Pagers
 from kernel.processor import Processor
 from kernel.replacement import DEFAULT as DEFAULT_REPLACEMENT
 from kernel.replacement.second_chance import inactive_target
-from kernel.resident import ResidentPages
+from kernel.resident import FREE_RESERVED, ResidentPages
 from kernel.shadow import Shadows
 from kernel.task import Task
 from kernel.vm_copy import VmCopy
@@ -51,6 +51,7 @@ class Host:
     `wait_for_successor`: what needs a dead default pager waits for another, as in Mach, instead of getting an error.
     `pageout_time_scale`: 1.0 for Mach's pauses, made for a disk of 1991; less for a pager of today in real time.
     `pager_inside`: the kernel will be called by a pager that is part of it (kernel/in_kernel.py).
+    `reserved`: how many pages only privileged threads may take; 0 takes that protection away.
     `pager_seconds`: how long a fault waits for a pager before it is a memory error; None is for ever, as in Mach.
     `cluster_pages`: how many pages may go in one message, in and out; 1 is Mach's.
     `replacement`: which page goes next, by the name of a policy of kernel/replacement/.
@@ -66,6 +67,7 @@ class Host:
         wait_for_successor: bool = False,
         pageout_time_scale: float = 1.0,
         pager_inside: bool = False,
+        reserved: int = FREE_RESERVED,
         pager_seconds: float | None = None,
         cluster_pages: int = 1,
         replacement: str = DEFAULT_REPLACEMENT,
@@ -80,7 +82,7 @@ class Host:
         self.ipc = ipc
         self.page_size = page_size
         self.processor = Processor(runtime, calls_itself=pager_inside)
-        self.resident = ResidentPages(self.processor, frames, page_size, replacement)
+        self.resident = ResidentPages(self.processor, frames, page_size, replacement, reserved)
         self.objects = VmObjects(self.processor, self.resident)
         self.manager = DefaultManager(self.processor, ipc, wait_for_successor)
         self.pagers = Pagers(self.processor, ipc, self.resident, self.objects, self.manager)

@@ -214,11 +214,10 @@ class PageoutDaemon:
         resident = self._resident
         seconds = self.flow.pause_seconds(burst, resident.laundry_count, nothing)
         self.counts["pauses"] += 1
+        why = f"the pagers to free {resident.laundry_count} pages in the laundry"
         if nothing and not resident.active and not resident.inactive and resident.laundry_count == 0:
             resident.pageout_wanted.wait("a page to page out: every page is wired or busy")
         else:
             with self._processor.unlocked:
-                self._processor.runtime.sleep(
-                    seconds, "a pause for the pagers", owed_by=lambda: self._processor.owers(self)
-                )
+                self._processor.runtime.sleep(seconds, why, owed_by=lambda: self._processor.owers(self))
         self.flow.after_pause(resident.laundry_count)

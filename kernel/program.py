@@ -4,10 +4,14 @@ Interface:
     Protections(wire, privileged)     what the server asks the kernel for: vm_wire of its memory, thread_wire
     ProgramMemory(host, task, host_priv, protections)
         .begin(privileged)       the current thread starts: it is of the task now, has a stack and a buffer
+        .privilege(wanted)       thread_wire, or no longer
         .run(routine)            it executes a routine: its code is fetched, its stack written
         .through_buffer(data)    page data goes through its buffer, and comes out of it
         .allocate(size)          kalloc: grows the heap, and never gives back
         .pages, .threads         how many of each there are
+        .what_is_at(address)     in words
+
+    mach_name(name)              of a message, as Mach writes it
 
 Each of these is made of ordinary references to the task's own addresses, so that a page of code, of a stack or of a
 buffer that has been paged out is faulted in, by whichever pager that takes.  The sizes are those of the paper's table
@@ -21,10 +25,12 @@ Not here: what the program does; it is the same on real memory (pager/own_memory
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kernel.task import WRITE, Task
+from kernel.task import Task
+from mach.memory_object import VmProt
 from mach.ports import SendRight
 from mach.threads import Thread
 
@@ -35,6 +41,11 @@ TEXT_BYTES = 48 * 1024  # code and data of the bootstrap task (table 7-3)
 STACK_BYTES = 8 * 1024  # of a thread (7.3)
 FRAME_BYTES = 512  # of the stack: what a routine writes there
 KALLOC_UNIT = 16  # an allocation is a multiple of it
+
+
+def mach_name(name: str) -> str:
+    """MemoryObjectDataWrite as Mach writes it."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +80,13 @@ class ProgramMemory:
     def begin(self, privileged: bool) -> None:
         thread = self._host.runtime.current()
         thread.task = self.task
-        if privileged and self._protections.privileged:
-            self._host.thread_wire(self._host_priv, thread, True)
+        self.privilege(privileged)
         self._threads[thread] = _ThreadMemory(self._allocate(STACK_BYTES), self._allocate(self._page_size))
+
+    def privilege(self, wanted: bool) -> None:
+        """thread_wire."""
+        thread = self._host.runtime.current()
+        self._host.thread_wire(self._host_priv, thread, wanted and self._protections.privileged)
 
     def run(self, routine: str) -> None:
         if routine not in self._routines:
@@ -104,6 +119,18 @@ class ProgramMemory:
         """How many have begun."""
         return len(self._threads)
 
+    def what_is_at(self, address: int) -> str:
+        page = address - address % self._page_size
+        for routine, at in self._routines.items():
+            if at == page:
+                return f"the code of {mach_name(routine)}"
+        for thread, memory in self._threads.items():
+            if memory.buffer == page:
+                return f"the buffer of {thread.name}"
+            if memory.stack <= page < memory.stack + STACK_BYTES:
+                return f"the stack of {thread.name}"
+        return "code" if self._text <= page < self._text + TEXT_BYTES else "the heap"
+
     def _memory(self) -> _ThreadMemory:
         return self._threads[self._host.runtime.current()]
 
@@ -113,11 +140,6 @@ class ProgramMemory:
         for page in range(address, address + size, self._page_size):
             self.task.write(page, b"\1")
         if self._protections.wire:
-            self._wire(address, size)
+            self._host.vm_wire(self._host_priv, self.task, address, size, VmProt.DEFAULT)
         self.pages += size // self._page_size
         return address
-
-    def _wire(self, address: int, size: int) -> None:
-        with self._host.processor.lock:
-            for page in range(address, address + size, self._page_size):
-                self._host.resident.wire(self.task.resident_page(page, WRITE))

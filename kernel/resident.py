@@ -52,14 +52,15 @@ class Thresholds:
     free_target: int  # pageout stops here
 
 
-def thresholds(free_at_start: int) -> Thresholds:
-    """Mach's figures for a machine with so many free pages when the pageout daemon starts (mach.md 4.4)."""
+def thresholds(free_at_start: int, reserved: int = FREE_RESERVED) -> Thresholds:
+    """Mach's figures for a machine with so many free pages when the pageout daemon starts (mach.md 4.4).  Another
+    reserve than Mach's moves nothing else: the daemon starts and stops where it would."""
     pageable = free_at_start - FREE_RESERVED
     free_min = FREE_RESERVED + 10 + pageable // 100
     return Thresholds(
-        reserved=FREE_RESERVED,
-        reserved_internal=FREE_RESERVED - 5,
-        reserved_really=FREE_RESERVED - 10,
+        reserved=reserved,
+        reserved_internal=max(reserved - 5, 0),
+        reserved_really=max(reserved - 10, 0),
         free_min=free_min,
         free_target=max(FREE_RESERVED + 15 + pageable // 80, free_min + 5),
     )
@@ -91,7 +92,14 @@ class FrameStore:
 class ResidentPages:
     """All pages that hold something, and the frames that do not."""
 
-    def __init__(self, processor: Processor, frames: int, page_size: int, policy: str = DEFAULT) -> None:
+    def __init__(
+        self,
+        processor: Processor,
+        frames: int,
+        page_size: int,
+        policy: str = DEFAULT,
+        reserved: int = FREE_RESERVED,
+    ) -> None:
         self.processor = processor
         self.store = FrameStore(frames, page_size)
         self.page_size = page_size
@@ -108,7 +116,7 @@ class ResidentPages:
         self.laundry_count = 0
         self.free_wanted = 0  # threads that wait for a page
         self.free_low = frames  # the fewest frames that were ever free
-        self.thresholds = thresholds(frames)
+        self.thresholds = thresholds(frames, reserved)
         self.pageout_wanted = processor.condition("pageout daemon")
         self.pageout_requested = False
         self._freed = processor.condition("free pages")
@@ -122,6 +130,8 @@ class ResidentPages:
         limits = self.thresholds
         if free < limits.free_target:
             if free < limits.reserved and not self.processor.runtime.current().vm_privilege:
+                return None
+            if free == 0 and not limits.reserved:  # then privilege is worth nothing
                 return None
             if free == 0:
                 raise KernelPanic("vm_page_grab: a privileged thread finds no free page: the reserve is used up")

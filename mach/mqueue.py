@@ -56,7 +56,7 @@ class Receivers:
 
     def receive(self, queue: MessageQueue, timeout: float | None, owed_by: OwedBy | None = None) -> Received | None:
         """The next message, or None after `timeout` seconds."""
-        self._comes_to(queue)
+        self._comes_to(queue, owed_by)
         deadline = None if timeout is None else self.runtime.now() + timeout
         try:
             while True:
@@ -106,10 +106,11 @@ class Receivers:
                 return None, False
             return None, self._lead_or_sleep(queue, None)
 
-    def _comes_to(self, queue: MessageQueue) -> None:
+    def _comes_to(self, queue: MessageQueue, owed_by: OwedBy | None = None) -> None:
         self.runtime.checkpoint("receives from", queue.name)
-        if self.runtime.reports:
-            queue.hands[self.runtime.current()] = None
+        if self.runtime.reports and owed_by is None:  # not a caller that waits for its answer
+            me = self.runtime.current()
+            queue.hands[me], me.handles = None, ""
 
     def give_up_lead(self) -> None:
         """Whoever has the lead may not be back soon; or was woken to take it and leaves without (INV-5)."""
@@ -147,8 +148,8 @@ class Receivers:
 
     def _take(self, queue: MessageQueue) -> Received:
         port, message = queue.messages.popleft()
-        if self.runtime.reports:
-            queue.hands[self.runtime.current()] = (port, message)
+        if self.runtime.reports and (me := self.runtime.current()) in queue.hands:
+            queue.hands[me], me.handles = (port, message), type(message).__name__
         port.queued -= 1
         if port.queued == port.limit - 1:
             port.space.broadcast()

@@ -155,13 +155,22 @@ class DefaultPager:
 
     # -- messages ----------------------------------------------------------------------------------------------
 
-    def start(self, threads: int = 3) -> None:
+    def start(self, threads: int = 3, one_pool: bool = False) -> None:
         """Fork the server threads: `threads` for temporary objects, one for shared objects, one for calls.
 
         Those on which pageout depends are privileged (thread_wire).  The one for shared objects is not: a burst of
         faults on them could drain the reserve, since only faults on temporary objects bring their page (reference 3.8);
         and it has a port set of its own, so that no privileged thread waits for it (paper §4).
+
+        `one_pool` takes that away: as many threads, each of which serves whatever comes, with privilege only for what
+        pageout depends on.  It is there to show what happens then.
         """
+        if one_pool:
+            self._external = self._internal
+            self._internal.add(self.port)
+            for number in range(threads + 2):
+                self._fork(self._internal, f"pager {number}", privileged=True)
+            return
         for number in range(threads):
             self._fork(self._internal, f"pager {number}", privileged=True)
         self._fork(self._external, "pager for shared objects", privileged=False)
@@ -192,6 +201,8 @@ class DefaultPager:
         server.messages += 1
         server.busy = True
         self.memory.run(type(received.message).__name__)
+        if self._external is self._internal:
+            self.memory.privilege(getattr(received.payload, "internal", True))
         try:
             self.handle(received)
         except Exception as bug:

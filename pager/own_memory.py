@@ -3,6 +3,7 @@
 Interface:
     OwnMemory         what the pager says of it while it runs
         .begin(privileged)       a server thread begins: it gets a stack and a buffer, and privilege if it is to have it
+        .privilege(wanted)       what the thread does from now on is privileged, or is not
         .run(routine)            the thread executes a routine: its code and its stack are referenced
         .through_buffer(data)    page data passes through the thread's buffer
         .allocate(size)          kalloc: so many bytes more, for good
@@ -26,6 +27,8 @@ class OwnMemory(Protocol):
 
     def begin(self, privileged: bool) -> None: ...
 
+    def privilege(self, wanted: bool) -> None: ...
+
     def run(self, routine: str) -> None: ...
 
     def through_buffer(self, data: bytes) -> bytes: ...
@@ -40,7 +43,10 @@ class ProcessMemory:
         self._runtime = runtime
 
     def begin(self, privileged: bool) -> None:
-        self._runtime.current().vm_privilege = privileged
+        self.privilege(privileged)
+
+    def privilege(self, wanted: bool) -> None:
+        self._runtime.current().vm_privilege = wanted
 
     def run(self, routine: str) -> None:
         """It is where it is."""

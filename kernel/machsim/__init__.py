@@ -17,6 +17,7 @@ import importlib
 import click
 
 SUBCOMMANDS = {
+    "deadlock": "kernel.machsim.deadlock:deadlock",
     "boot": "kernel.machsim.boot:boot",
     "explain": "kernel.machsim.explain:explain",
     "images": "kernel.machsim.images:images",

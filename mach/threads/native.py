@@ -39,6 +39,7 @@ class NativeThread:
         self.vm_privilege = False
         self.task: object = None
         self.duty: Callable[[], None] | None = None
+        self.handles = ""
         self.held: list[Mutex] = []
         self.pairs: Counter[str] = Counter()  # written by this thread alone
         self._thread: threading.Thread | None = None

@@ -97,6 +97,7 @@ class Thread(Protocol):
 
     name: str
     vm_privilege: bool  # thread_wire (§5.1): its requests for physical memory always succeed
+    handles: str  # the message that it has in hand; for reports only
     task: object  # whose thread it is, None for nobody's in particular; what it forks is of the same task
     duty: Callable[[], None] | None  # called to pass on what others need of the thread, before it may sleep for long
 

@@ -3,6 +3,7 @@
 Interface:
     SimulatedRuntime(seed).run(body)   runs body and all that it forks; returns when every thread but daemons has ended
     .steps, .clock                     scheduling decisions so far, virtual seconds
+    .last_wakeup                       when a thread was last woken by another: since then nobody goes on, in a deadlock
 
 At every lock, wait, message and device operation the scheduler draws who runs next from a generator seeded with
 `seed`.  Time passes only here: a microsecond a step, and a jump to the next timer when nobody can run.
@@ -49,6 +50,7 @@ class SimulatedThread:
         self.vm_privilege = False
         self.task: object = None
         self.duty: Callable[[], None] | None = None
+        self.handles = ""
         self.held: list[Mutex] = []
         self.blocked_on: Callable[[], str] | None = None
         self.owed_by: OwedBy | None = None  # while it is blocked
@@ -166,7 +168,7 @@ class SimulatedRuntime:
         self._living = 0  # threads that are no daemons and have not ended
         self._limit = 0.0
         self._stall = 0.0
-        self._last_wakeup = 0.0  # when somebody was last woken by another thread rather than by a timer
+        self.last_wakeup = 0.0  # when somebody was last woken by another thread rather than by a timer
         self._ready: list[SimulatedThread] = []
         self._threads: list[SimulatedThread] = []
         self._timers: list[tuple[float, int, SimulatedThread, int]] = []
@@ -193,7 +195,7 @@ class SimulatedRuntime:
         return SimulatedCondition(self, mutex, name)
 
     def sleep(self, seconds: float, why: str = "a pause", *, owed_by: OwedBy | None = None) -> None:
-        self.block(lambda: f"{why} of {seconds:g} s", seconds, owed_by)
+        self.block(lambda: f"{why} (a pause of {seconds:g} s)", seconds, owed_by)
 
     def now(self) -> float:
         return self.clock
@@ -266,7 +268,7 @@ class SimulatedRuntime:
         if thread.blocked_on is not None:
             thread.blocked_on = None
             self._ready.append(thread)
-            self._last_wakeup = self.clock
+            self.last_wakeup = self.clock
 
     def _step(self) -> None:
         thread, self._drawn = self._drawn, None
@@ -299,7 +301,7 @@ class SimulatedRuntime:
         self.clock = self._timers[0][0]
         if self.clock > self._limit:
             raise self._deadlock("no end: the run has used up its time")
-        if self.clock - self._last_wakeup > self._stall and all(thread.daemon for thread in pending):
+        if self.clock - self.last_wakeup > self._stall and all(thread.daemon for thread in pending):
             raise self._deadlock("deadlock: nobody can run but those who pause and look again")
 
     def _fire_timers(self) -> None:
@@ -312,7 +314,7 @@ class SimulatedRuntime:
                 thread.blocked_on = None
                 self._ready.append(thread)
                 if not thread.daemon:
-                    self._last_wakeup = self.clock
+                    self.last_wakeup = self.clock
 
     def _switch(self) -> None:
         assert self._hub is not None
@@ -352,6 +354,7 @@ class SimulatedRuntime:
                 thread.blocked_on(),
                 tuple(owing.name for owing in (thread.owed_by() if thread.owed_by is not None else ())),
                 tuple(mutex.name for mutex in thread.held),
+                thread.handles,
             )
             for thread in self._threads
             if not thread.ended and thread.blocked_on is not None

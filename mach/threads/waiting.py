@@ -28,6 +28,7 @@ class Wait:
     what: str  # what is awaited, and who owes it, in words
     owed_by: tuple[str, ...]  # the threads that could end the wait, as far as is known
     holds: tuple[str, ...] = ()  # mutexes
+    handles: str = ""  # the message that it has in hand
 
     def words(self) -> str:
         holds = f"; it holds {', '.join(self.holds)}" if self.holds else ""
