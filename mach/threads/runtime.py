@@ -56,11 +56,13 @@ class LockOrderError(Exception):
 
 
 class Deadlock(Exception):
-    """Nobody can run.  The text is the wait-for graph in words, one thread a line; `waits` is the graph itself."""
+    """Nobody can run.  The text is the wait-for graph in words, one thread a line; `waits` is the graph itself, `since`
+    when a thread was last woken by another."""
 
-    def __init__(self, words: str, waits: tuple[Wait, ...] = ()) -> None:
+    def __init__(self, words: str, waits: tuple[Wait, ...] = (), since: float = 0.0) -> None:
         super().__init__(words)
         self.waits = waits
+        self.since = since
 
 
 class Mutex(AbstractContextManager[object], Protocol):

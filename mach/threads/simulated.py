@@ -3,7 +3,6 @@
 Interface:
     SimulatedRuntime(seed).run(body)   runs body and all that it forks; returns when every thread but daemons has ended
     .steps, .clock                     scheduling decisions so far, virtual seconds
-    .last_wakeup                       when a thread was last woken by another: since then nobody goes on, in a deadlock
 
 At every lock, wait, message and device operation the scheduler draws who runs next from a generator seeded with
 `seed`.  Time passes only here: a microsecond a step, and a jump to the next timer when nobody can run.
@@ -168,7 +167,7 @@ class SimulatedRuntime:
         self._living = 0  # threads that are no daemons and have not ended
         self._limit = 0.0
         self._stall = 0.0
-        self.last_wakeup = 0.0  # when somebody was last woken by another thread rather than by a timer
+        self._last_wakeup = 0.0  # when somebody was last woken by another thread rather than by a timer
         self._ready: list[SimulatedThread] = []
         self._threads: list[SimulatedThread] = []
         self._timers: list[tuple[float, int, SimulatedThread, int]] = []
@@ -268,7 +267,7 @@ class SimulatedRuntime:
         if thread.blocked_on is not None:
             thread.blocked_on = None
             self._ready.append(thread)
-            self.last_wakeup = self.clock
+            self._last_wakeup = self.clock
 
     def _step(self) -> None:
         thread, self._drawn = self._drawn, None
@@ -301,7 +300,7 @@ class SimulatedRuntime:
         self.clock = self._timers[0][0]
         if self.clock > self._limit:
             raise self._deadlock("no end: the run has used up its time")
-        if self.clock - self.last_wakeup > self._stall and all(thread.daemon for thread in pending):
+        if self.clock - self._last_wakeup > self._stall and all(thread.daemon for thread in pending):
             raise self._deadlock("deadlock: nobody can run but those who pause and look again")
 
     def _fire_timers(self) -> None:
@@ -314,7 +313,7 @@ class SimulatedRuntime:
                 thread.blocked_on = None
                 self._ready.append(thread)
                 if not thread.daemon:
-                    self.last_wakeup = self.clock
+                    self._last_wakeup = self.clock
 
     def _switch(self) -> None:
         assert self._hub is not None
@@ -372,4 +371,4 @@ class SimulatedRuntime:
         lines += [f"  {words}" for words in graph.words()]
         steps = (f"{who}: {what} {about}".rstrip() for who, what, about in self._history)
         lines.append("  the last steps: " + "; ".join(steps))
-        return Deadlock("\n".join(lines), waits)
+        return Deadlock("\n".join(lines), waits, self._last_wakeup)

@@ -102,13 +102,15 @@ def perform(experiment: Experiment, seed: int, protected: bool) -> Result:
     bench = Bench(runtime, seed, protected)
     outcome, words = Outcome.COMPLETED, ""
     waits: tuple[Wait, ...] = ()
+    seconds: float | None = None
     try:
         runtime.run(lambda: experiment.program(bench), stall_seconds=STALL_SECONDS)
     except Deadlock as deadlock:
-        outcome, waits = Outcome.DEADLOCK, deadlock.waits
+        outcome, waits, seconds = Outcome.DEADLOCK, deadlock.waits, deadlock.since
     except (WrongResult, MachError, KernelPanic) as loss:
         outcome, words = Outcome.LOSS, str(loss)
-    seconds = runtime.last_wakeup if waits else runtime.clock
+    if seconds is None:
+        seconds = runtime.clock
     what_is = bench.machine.what_is if bench.machine is not None else (lambda object_id, offset: "memory")
     return Result(seed, protected, outcome, runtime.steps, seconds, words, waits, dict(bench.facts), what_is)
 

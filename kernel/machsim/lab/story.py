@@ -23,6 +23,7 @@ from kernel.program import mach_name
 from mach.threads import Wait, WaitGraph
 
 WIDTH = 100
+THE_RUN = "main"  # the thread that waits for the programs to end
 PAGE_NAME = re.compile(r"\bpage (\d+):(0x[0-9a-f]+)")
 IDLE = ("a message at ", "work for ", "a device operation to be done", "a shortage of memory")
 
@@ -76,7 +77,7 @@ def _deadlock(result: Result) -> list[str]:
     ]
     named = {wait.thread for wait in core}
     lines += _legend(result, core)
-    behind = [wait for wait in result.waits if wait.thread not in named and not _idle(wait)]
+    behind = [wait for wait in result.waits if wait.thread not in (*named, THE_RUN) and not _idle(wait)]
     lines += _behind(result, behind)
     idle = [wait.thread for wait in result.waits if wait.thread not in named and _idle(wait)]
     if idle:
@@ -110,7 +111,7 @@ def _picture(core: list[Wait], closed: bool) -> list[str]:
         words = textwrap.wrap(f"waits for {wait.what}{holds}", WIDTH - 14)
         lines += [f"  {edge}   │  {part}" for part in words]
         if closed and index == len(core) - 1:
-            lines.append(f"  └──────┘  which {core[0].thread} owes it")
+            lines.append("  └──────┘  which only it could bring" if len(core) == 1 else "  └──────┘")
         elif index < len(core) - 1:
             lines.append(f"  {edge}   ▼")
     return lines
