@@ -226,6 +226,9 @@ class UserThread:
             failure = self._exception(ProgramFault(EXC_BAD_ACCESS, int(error.code), error.address or 0, str(error)))
         except ProgramFault as fault:
             failure = self._exception(fault)
+        except Exception as bug:  # of a program, or ours: the machine must not wait for it for ever
+            self.task.kernel.halt.now(f"a bug, please report it: {bug!r} in {self.task.name}", failed=True)
+            raise
         self.task.kernel.end(failure)
 
     def _exception(self, fault: ProgramFault) -> str:

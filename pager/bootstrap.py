@@ -1,7 +1,8 @@
 """The bootstrap service: the first task of the machine, which starts the first server and then is the default pager.
 
 Interface:
-    bootstrap(program)    its main(): what the bootstrap image of a boot file stands for (paper §6.1; mach.md 1.2)
+    bootstrap(program, paging=None)    its main(): what the bootstrap image of a boot file stands for (paper §6.1;
+                                       mach.md 1.2); without `paging` it becomes the default pager itself
 
 In Mach's order: find the server directory; find the paging file; become the default memory manager; make the first
 server's task, with our ports for its bootstrap and exceptions; load it; let it run; and only then serve.  What is sent
@@ -19,9 +20,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NoReturn
 
-from bootfs.blocklist import BlockList, Run
 from bootfs.device import BlockDevice
-from bootfs.errors import FileSystemError, FsCode
+from bootfs.errors import FileSystemError
 from bootfs.lookup import OpenFile, open_file
 from mach.argument_block import read_arguments
 from mach.bootstrap import (
@@ -37,7 +37,7 @@ from mach.message import Message
 from mach.ports import DeadPort, SendRight, drop_rights
 from mach.program import Panicked, Program
 from pager.bootstrap_loader import LoadError, load_program
-from pager.default_pager import DefaultPager
+from pager.bootstrap_paging import OwnPager, PagingService
 from pager.device_port import DevicePort, open_device
 from pager.own_memory import ProcessMemory
 from pager.partition import BackingStoreError
@@ -47,17 +47,19 @@ PAGING_FILE = "paging_file"
 FIRST_SERVER = "startup"
 
 
-def bootstrap(program: Program) -> None:
+def bootstrap(program: Program, paging: PagingService | None = None) -> None:
     """See the head of the module.  Returns when the pager's threads serve."""
-    _Bootstrap(program).main()
+    _Bootstrap(program, paging).main()
 
 
 class _Bootstrap:
     """The one bootstrap of a machine, under way."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, paging: PagingService | None) -> None:
         self.program = program
         self.console = program.console
+        page_size = program.kernel.page_size
+        self.paging = paging or OwnPager(program.runtime, program.ipc, page_size, self.say)
         self.host: SendRight | None = None
         self.device: SendRight | None = None
         self.flags = ""
@@ -78,14 +80,13 @@ class _Bootstrap:
     def boot(self) -> None:
         self.read_arguments()
         self.find_server_directory()
-        pager = DefaultPager(self.program.runtime, self.program.ipc, self.program.kernel.page_size, self.say)
-        self.find_paging_file(pager)
-        self.become_default_manager(pager)
+        self.find_paging_file()
+        self.become_default_manager()
         self.port = self.program.ipc.allocate("bootstrap", payload=self)
         self.program.task.set_exception_port(self.port.make_send())
         self.start_first_server()
         self.give_back_stack()
-        pager.start()
+        self.paging.start()
         self.program.runtime.fork(self.serve, "bootstrap service", daemon=True)
 
     def say(self, words: str) -> None:
@@ -139,38 +140,35 @@ class _Bootstrap:
             return False
         return True
 
-    def find_paging_file(self, pager: DefaultPager) -> None:
+    def find_paging_file(self) -> None:
         """Asks until there is one, or the answer is empty: then the machine runs without paging (SETUP:150)."""
         name = f"{self.directory}/{PAGING_FILE}"
-        while not self.add_paging_file(pager, name):
+        while not self.add_paging_file(name):
             self.console.write("Paging file name ? ")
             name = self.console.read_line() or ""
             if not name:
                 self.console.write("*** WARNING: running without paging area!\n")
                 return
 
-    def add_paging_file(self, pager: DefaultPager, name: str) -> bool:
+    def add_paging_file(self, name: str) -> bool:
         """Mach panics where the file is there and unfit; so may any client of it have it panic (weakness 7)."""
         try:
-            file = self.open(name)
-            blocks = _blocks(file)
-            partition = pager.store.add(name, file.device, blocks)
+            space = self.paging.add(name, self.open(name))
         except FileSystemError as error:
             self.console.write(f"Can't open paging file {name}: {int(error.code)} ({error})\n")
             return False
         except BackingStoreError as error:
             self.console.write(f"Can't page on {error}\n")
             return False
-        size = partition.total * pager.page_size
-        self.say(f"paging on {name}: {size // 1024} KB in {len(partition.runs)} run{'s'[: len(partition.runs) != 1]}")
+        self.say(f"paging on {name}: {space.size // 1024} KB in {space.runs} run{'s'[: space.runs != 1]}")
         return True
 
     # -- the default memory manager ------------------------------------------------------------------------------------
 
-    def become_default_manager(self, pager: DefaultPager) -> None:
+    def become_default_manager(self) -> None:
         """Registered now, served later: the kernel's requests wait in the port's queue."""
         try:
-            old = self.program.kernel.vm_set_default_memory_manager(self.host, pager.port.make_send())
+            old = self.program.kernel.vm_set_default_memory_manager(self.host, self.paging.port())
         except MachError as error:
             self.panic(f"cannot become the default memory manager: {error}")
         if old is not None:
@@ -260,16 +258,6 @@ class _Disks(Mapping[str, BlockDevice]):
 
     def __len__(self) -> int:
         return len(self._open)
-
-
-def _blocks(file: OpenFile) -> BlockList:
-    """All of a raw device, or the blocks of a file.  FileSystemError: a hole, a directory."""
-    if file.inode is None:
-        return BlockList((Run(0, 0, file.device.size),), file.device.size, 512)
-    if file.inode.kind != "file":
-        raise FileSystemError(FsCode.FS_INVALID_PARAMETER, "not a regular file")
-    assert file.file_system is not None
-    return file.file_system.block_list(file.inode)
 
 
 def _kern_return(code: int) -> str:

@@ -37,7 +37,7 @@ STACK_BYTES = 512 * 1024  # of each server thread: it is wired, so what it does 
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: mkpagingfile disk.img && pagerd disk.img --socket /tmp/pager.sock",
 )
-@click.argument("images", metavar="IMAGE[:PATH]...", nargs=-1, required=True)
+@click.argument("images", metavar="[IMAGE[:PATH]]...", nargs=-1)
 @click.option("--socket", "socket_path", required=True, metavar="PATH", help="Where to serve; mode 0600.")
 @click.option("--page-size", default=4096, show_default=True, metavar="BYTES", help="A power of two, 512 to 65536.")
 @click.option("--threads", default=3, show_default=True, metavar="N", help="Threads for temporary objects.")
@@ -192,3 +192,7 @@ def _drain(pager: DefaultPager, network: Network, disks: Disks, log: Log) -> Non
         pager.runtime.tracer.close()
     sys.stdout.flush()
     os._exit(0)  # the server threads wait for messages; there is nothing that they must undo
+
+
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,7 @@ from bootfs.device import BlockDevice, MemoryDevice
 from disktools.newfs import NewFileSystem
 from disktools.paging_file import PagingFile, parse_path, plan_new_disk
 from kernel.disk import ModelledDisk
-from kernel.machsim.boot import DEFAULT_PROGRAMS, Machine
+from kernel.machsim.booted import PROGRAMS, BootedMachine, Disk
 from kernel.python_programs import PythonProgram, program_text
 from kernel.user import Halted
 from mach.aout import Executable, Magic, Symbol, SymbolType, make_executable
@@ -94,20 +94,20 @@ def boot(
     memory: int = MEMORY,
     seed: int = 0,
     check: bool = True,
-    inspect: Callable[[Machine], None] = lambda machine: None,
+    inspect: Callable[[BootedMachine], None] = lambda machine: None,
     programs: Mapping[str, PythonProgram] | None = None,
 ) -> tuple[Halted, str]:
     """Boot a machine until it halts; what came of it, and all that its console shows."""
     runtime = SimulatedRuntime(seed)
     console = ScriptedConsole(answers)
     ended: list[Halted] = []
-    known = dict(DEFAULT_PROGRAMS) | dict(programs or {})
+    known = dict(PROGRAMS) | dict(programs or {})
     if startup is not None:
         known["startup"] = startup
 
     def main() -> None:
-        disks = {name: ModelledDisk(runtime, device) for name, device in devices.items()}
-        machine = Machine(runtime, memory, console, disks, known)
+        disks = {name: Disk(ModelledDisk(runtime, device)) for name, device in devices.items()}
+        machine = BootedMachine(runtime, memory, console, disks, known)
         ended.append(machine.boot(content if content is not None else boot_file(), flags, root))
         inspect(machine)
         if check:

@@ -8,8 +8,7 @@ Not here: how anything works.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 
 import click
@@ -17,13 +16,13 @@ import click
 from kernel.host import Host
 from kernel.machsim.outcome import DEFAULT_VIRTUAL, PAGERS, Order, Outcome, conclude
 from kernel.machsim.size import MIB, Size
+from kernel.machsim.tracing import tracing
 from kernel.processor import KernelPanic
 from kernel.workload import Workload
 from mach.kern_return import MachError
 from mach.ports import DeadPort, Ipc, SendRight
 from mach.socket_carrier import Network, NobodyThere, SocketInUse
 from mach.threads import Deadlock, NativeRuntime, Runtime
-from mach.threads.traced import traced
 
 NATIVE_TIME_SCALE = 0.001  # Mach's pauses, in microseconds: a pager behind a socket takes tens of them for a page
 PAGER_SECONDS = 10.0  # to tell its page size
@@ -76,7 +75,7 @@ def run(
         raise click.UsageError("--kernel-socket and --hold need --socket: simulated time ends with the program")
     try:
         if socket_path:
-            with _traced(NativeRuntime(), trace_path) as runtime:
+            with tracing(NativeRuntime(), trace_path) as runtime:
                 order = partial(Order.fitting, memory, virtual, tasks, seed)
                 end = partial(conclude, as_json=as_json, hold=hold)
                 _run_over_socket(runtime, order, socket_path, kernel_socket, end)
@@ -87,20 +86,6 @@ def run(
         raise click.ClickException(str(error)) from None
     except Deadlock as deadlock:
         raise click.ClickException(str(deadlock)) from None
-
-
-@contextmanager
-def _traced(runtime: Runtime, path: str | None) -> Iterator[Runtime]:
-    """The runtime, traced into the file if there is to be one."""
-    try:
-        runtime = traced(runtime, path, "machine")
-    except OSError as error:
-        raise click.ClickException(f"cannot write the trace to {path}: {(error.strerror or '').lower()}") from None
-    try:
-        yield runtime
-    finally:
-        if runtime.tracer is not None:
-            runtime.tracer.close()
 
 
 def _run_in_process(order: Order, pager: str, trace_path: str | None) -> Outcome:
@@ -117,7 +102,7 @@ def _run_in_process(order: Order, pager: str, trace_path: str | None) -> Outcome
         outcomes.append(_work(order, machine.host, True, space))
         machine.host.check()
 
-    with _traced(simulated, trace_path) as runtime:
+    with tracing(simulated, trace_path) as runtime:
         simulated.run(lambda: body(runtime))
     return outcomes[0]
 

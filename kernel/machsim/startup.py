@@ -20,19 +20,13 @@ BATCH_PAGES = 16
 
 
 def startup(program: Program) -> int:
-    """Ask for the privileged ports, then write and verify twice as much memory as there is, or what can be paged."""
+    """Ask for the privileged ports, then write and verify as much as all physical memory, or what can be paged."""
     arguments = [argument.decode("latin-1") for argument in read_arguments(program.task.read, program.sp)]
     say(program, f"argv: {' '.join(arguments)}")
     host = privileged_host_port(program)
-    free = program.kernel.vm_statistics()["free_count"]
-    pages = min(2 * free, _paging_space(program, host))
+    pages = min(program.kernel.vm_statistics()["memory_count"], _paging_space(program, host))
     size = pages * program.kernel.page_size
-    if not pages:
-        say(program, "there is no paging space, and so no work")
-    else:
-        say(
-            program, f"writing {size // 1024} KB of memory, of which {free * program.kernel.page_size // 1024} are free"
-        )
+    say(program, f"writing {size // 1024} KB of memory, twice" if pages else "there is no paging space, and so no work")
     address = program.task.vm_allocate(size)
     pattern = Pattern(0, program.kernel.page_size)
     for generation in (1, 2):

@@ -105,3 +105,30 @@ def test_the_images_are_executables_with_the_code_that_they_stand_for(made: Path
 def test_a_directory_that_cannot_be_written_is_one_line(made: Path) -> None:
     done = run("machsim", "images", made / "disk.img" / "x", check=1)
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_console_is_the_same_with_the_pager_in_a_process_of_its_own(made: Path) -> None:
+    """Paper §5, §8: the bootstrap task finds the file, and gives the pager's process its blocks and nothing else."""
+    arguments = ("mach.boot", "--disk", "disk.img", "--memory", "3M")
+    task = boot(made, *arguments).stdout.splitlines()
+    process = boot(made, *arguments, "--pager", "process").stdout.splitlines()
+    assert task[:-1] == process[:-1]
+    assert "pages verified: every byte is right" in task[-3]
+    assert (task[-1].split()[2], process[-1].split()[2]) == ("simulated", "seconds,")
+    run("ffscheck", made / "disk.img")
+
+
+def test_the_pagers_process_is_told_of_a_file_that_is_unfit_as_the_task_is(made: Path) -> None:
+    arguments = ("mach.boot", "--disk", "elsewhere.img", "--memory", "3M")
+    size = ("--size", "8M", "--paging-size", "64K", "--path", "/elsewhere", "--from", made / "boot/tree")
+    run("mkpagingfile", made / "elsewhere.img", *size)
+    answers = "/dev/hd0a/mach_servers\n/dev/hd0a/elsewhere\n"
+    task = boot(made, *arguments, answers=answers).stdout.splitlines()
+    process = boot(made, *arguments, "--pager", "process", answers=answers).stdout.splitlines()
+    assert task[:-1] == process[:-1]
+    assert "(default pager) paging on /dev/hd0a/elsewhere: 64 KB in 1 run" in task
+
+
+def test_a_trace_of_a_boot_is_one_that_explain_reads(made: Path) -> None:
+    boot(made, "mach.boot", "--disk", "disk.img", "--memory", "3M", "--trace", "boot.trace")
+    run("machsim", "explain", made / "boot.trace")

@@ -10,7 +10,7 @@ from booting import PAGE, boot, boot_file, bootstrap_executable, disk, kernel_ex
 
 from bootfs.device import MemoryDevice
 from kernel.host import Host
-from kernel.machsim.boot import Machine
+from kernel.machsim.booted import BootedMachine
 from kernel.user import UserTask
 from mach.aout import Magic
 from mach.argument_block import STACK_BYTES, VM_MAX_ADDRESS, read_arguments
@@ -83,7 +83,7 @@ def test_the_bootstrap_task_is_its_image_mapped_in_place(device: MemoryDevice, m
 def test_the_kernels_own_frames_are_never_pages(device: MemoryDevice) -> None:
     """What the kernel and the image lie in is wired for ever; the thresholds are made for the rest (mach.md 4.4)."""
 
-    def inspect(machine: Machine) -> None:
+    def inspect(machine: BootedMachine) -> None:
         resident = machine.host.resident
         view = bytes(resident.store.view)
         image = dissect(boot_file())
@@ -128,7 +128,7 @@ def test_the_bootstrap_task_is_told_its_flags_ports_and_root(device: MemoryDevic
 def test_the_boot_stack_is_given_back(device: MemoryDevice) -> None:
     """mach.md 1.2, step 13."""
 
-    def inspect(machine: Machine) -> None:
+    def inspect(machine: BootedMachine) -> None:
         assert task_named(machine.host, "bootstrap").map.lookup(VM_MAX_ADDRESS - PAGE) is None
 
     assert not boot({"hd0a": device}, nothing, inspect=inspect)[0].failed
@@ -257,7 +257,7 @@ def test_memory_of_a_server_that_cannot_be_loaded_is_given_back(tmp_path: Path) 
     """mach.md 7.1, weakness 22."""
     statistics: list[dict[str, int]] = []
 
-    def inspect(machine: Machine) -> None:
+    def inspect(machine: BootedMachine) -> None:
         statistics.append(machine.host.vm_statistics())
         assert [task.name for task in machine.host.tasks.values()] == ["bootstrap"]
 
