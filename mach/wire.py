@@ -135,7 +135,8 @@ class PacketBuffer:
         if not flags:
             if length != data_at + data_length:
                 raise ProtocolViolation("a packet whose lengths do not add up")
-            return Packet(msgh_id, destination, view[HEADER.size : data_at], bytes(view[data_at:length]))
+            data = bytes(view[data_at:length]) if data_length else b""
+            return Packet(msgh_id, destination, view[HEADER.size : data_at], data)
         if length != HEADER.size or body_length + data_length > MAX_BYTES:
             raise ProtocolViolation("a packet with bytes inline and in shared memory, or with too many")
         body, data = _content(fds[0], body_length, data_length)

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from pager.default_pager import DefaultPager
 
 MAX_CLUSTER_BYTES = 1 << 20  # what one message may ask for or bring
+FOR_WRITING = frozenset(access for access in map(VmProt, range(VmProt.ALL + 1)) if access & VmProt.WRITE)
 DEAD_KERNEL = "the kernel that mapped the object"  # the token of its notification
 
 
@@ -98,18 +99,23 @@ def memory_object_data_request(
     if pages is None:
         return pager.refuse(message, f"data_request for {message.length} bytes at {message.offset} of {obj!r}")
     pieces = _pieces(pager, obj, pages, entries, limit)
-    give = obj.internal and bool(message.desired_access & VmProt.WRITE) and pager.store.is_short
+    give = message.desired_access in FOR_WRITING and obj.internal and pager.store.is_short
+    found = failed = 0
     for piece in pieces:
         precious = False
-        if give and not isinstance(piece.content, Missing):
-            its = range(piece.page, piece.page + piece.count)
-            precious = give_away(pager.store, obj, its, entries[its.start - pages.start : its.stop - pages.start])
+        if not isinstance(piece.content, Missing):
+            found += piece.count
+            if give:
+                its = range(piece.page, piece.page + piece.count)
+                precious = give_away(pager.store, obj, its, entries[its.start - pages.start : its.stop - pages.start])
+        elif piece.content is not Missing.ABSENT:
+            failed += piece.count
         _reply(message.control, _answer(piece, pager.page_size, precious))
     message.control.drop()
     with obj.lock:  # only now: terminate waits until the answers are sent
         obj.end_read()
-        obj.pageins += sum(piece.count for piece in pieces if not isinstance(piece.content, Missing))
-        obj.errors += sum(piece.count for piece in pieces if piece.content in (Missing.FAILED, Missing.GIVEN))
+        obj.pageins += found
+        obj.errors += failed
     return None
 
 
@@ -117,7 +123,9 @@ def _pieces(
     pager: DefaultPager, obj: MemoryObject, pages: range, entries: list[Entry | None], limit: int | None
 ) -> list[Piece]:
     """What there is of the pages; behind the end of an object that has one (set_size) there is an error."""
-    end = pages.stop if limit is None else max(pages.start, min(pages.stop, -(-limit // pager.page_size)))
+    if limit is None:
+        return read_pages(pager.store, obj, pages, entries)
+    end = max(pages.start, min(pages.stop, -(-limit // pager.page_size)))
     pieces = read_pages(pager.store, obj, range(pages.start, end), entries[: end - pages.start]) if len(pages) else []
     return [*pieces, Piece(end, pages.stop - end, Missing.FAILED)] if end < pages.stop else pieces
 
@@ -125,11 +133,12 @@ def _pieces(
 def _answer(piece: Piece, page_size: int, precious: bool) -> Message:
     """A page that was given away and is asked for again has been lost by its kernel: an error, not zeros (P2)."""
     offset, length = piece.page * page_size, piece.count * page_size
-    if piece.content is Missing.ABSENT:
+    content = piece.content
+    if content is Missing.ABSENT:
         return MemoryObjectDataUnavailable(offset, length)
-    if isinstance(piece.content, Missing):
+    if isinstance(content, Missing):
         return MemoryObjectDataError(offset, length, KernReturn.KERN_MEMORY_ERROR)
-    return MemoryObjectDataSupply(offset, VmProt.NONE, precious=precious, reply=None, data=bytes(piece.content))
+    return MemoryObjectDataSupply(offset, VmProt.NONE, precious, None, bytes(content))  # no copy of what is bytes
 
 
 def memory_object_data_write(

@@ -65,7 +65,7 @@ class MemoryObject:
         self._changed.broadcast()
 
     def await_written(self, pages: range) -> None:
-        while not self.writing.isdisjoint(pages):
+        while self.writing and not self.writing.isdisjoint(pages):
             self._changed.wait(lambda: f"the writing of pages {pages.start} - {pages.stop - 1} of {self!r}")
 
     def await_quiet(self) -> None:

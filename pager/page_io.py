@@ -45,13 +45,13 @@ class Missing(enum.Enum):
     GIVEN = "precious: the kernel has the only copy"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Piece:
     """A row of pages with one fate."""
 
     page: int
     count: int
-    content: memoryview | Missing
+    content: bytes | memoryview | Missing
 
 
 # -- in ----------------------------------------------------------------------------------------------------------------
@@ -76,21 +76,23 @@ def read_pages(store: BackingStore, obj: MemoryObject, pages: range, entries: li
 
 def _read_row(store: BackingStore, obj: MemoryObject, first: int, row: list[Entry]) -> list[Piece]:
     """Pages whose slots lie in a row: one operation if all is well, page by page if not."""
-    size = store.page_size
+    size, head = store.page_size, row[0]
     try:
-        data = memoryview(store.partition(row[0].partition).read(row[0].slot, len(row)))
+        raw = store.partition(head.partition).read(head.slot, len(row))
     except BackingStoreError:
         if len(row) == 1:
-            return [_reread(store, obj, first, row[0])]
+            return [_reread(store, obj, first, head)]
         return [piece for at, entry in enumerate(row) for piece in _read_row(store, obj, first + at, [entry])]
-    good = [
-        page_digest(obj.object_id, first + at, entry.generation, data[at * size : (at + 1) * size]) == entry.digest
-        for at, entry in enumerate(row)
+    data = memoryview(raw)
+    bad = [
+        at
+        for at, (_, _, generation, digest, _) in enumerate(row)
+        if page_digest(obj.object_id, first + at, generation, data[at * size : (at + 1) * size]) != digest
     ]
-    if all(good):
-        return [Piece(first, len(row), data)]
+    if not bad:
+        return [Piece(first, len(row), raw)]
     return [
-        Piece(first + at, 1, data[at * size : (at + 1) * size]) if good[at] else _reread(store, obj, first + at, entry)
+        _reread(store, obj, first + at, entry) if at in bad else Piece(first + at, 1, data[at * size : (at + 1) * size])
         for at, entry in enumerate(row)
     ]
 
