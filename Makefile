@@ -5,7 +5,7 @@
 # make docs    the pages that are made from the code; make man: man pages, into build/man
 # make fixtures  the disks of fixtures/disks, made from their recipes into build/disks
 # Every target sets up what it needs: a .venv here, and libfuse2 by apt when we may.
-.PHONY: demo test check bench bench-bootfs simulate fuzz docs man fixtures setup system clean
+.PHONY: demo test check bench bench-bootfs bench-pager simulate fuzz docs man fixtures setup system clean
 SHELL := /bin/bash
 PYTHON ?= python3
 SEEDS ?= 2000
@@ -26,8 +26,13 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_import_law.py
 
-bench bench-bootfs: setup
+bench: bench-bootfs bench-pager
+
+bench-bootfs: setup
 	$(BIN)/python -m benchmarks bootfs
+
+bench-pager: setup
+	$(BIN)/python -m benchmarks pager
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz --count $(MUTANTS)

@@ -150,7 +150,9 @@ class DefaultPager:
             for obj in self._objects.values():
                 totals.update(pageins=obj.pageins, pageouts=obj.pageouts, page_errors=obj.errors)
         totals["messages"] = sum(server.messages for server in self._servers)
-        totals["lock_pairs"] = sum(self.runtime.lock_pairs().values())
+        pairs = self.runtime.lock_pairs()  # empty where nobody counts (mach/threads)
+        totals["lock_pairs"] = sum(pairs.values())
+        totals.update({f"lock_pairs_{name.replace(' ', '_')}": count for name, count in pairs.items()})
         return dict(totals) | self.carrier_totals()
 
     # -- messages ----------------------------------------------------------------------------------------------
