@@ -97,8 +97,8 @@ def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]
         server.communicate()
 
 
-def pagerd(place: Path, image: Path, **environment: str) -> Any:
-    command = [sys.executable, "-c", "from pager.pagerd import main; main()", str(image)]
+def pagerd(place: Path, image: Path, io: str = "buffered", **environment: str) -> Any:
+    command = [sys.executable, "-c", "from pager.pagerd import main; main()", str(image), "--io", io]
     return process(*command, "--socket", str(place / "pager"), **environment)
 
 
@@ -117,7 +117,7 @@ def median_of(count: int, act: Callable[[int], object]) -> float:
 
 
 def paging(place: Path, image: Path, rounds: int, figures: Figures) -> None:
-    """One client, and the limits beside it."""
+    """One client, and the limits beside it: small clusters through the page cache, large ones past it."""
     echo_path = str(place / "echo")
     with pagerd(place, image) as daemon, process(sys.executable, "-m", "benchmarks.echo_server", echo_path):
         echo = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -129,12 +129,21 @@ def paging(place: Path, image: Path, rounds: int, figures: Figures) -> None:
         fill(kernel)
         held = resident_bytes(daemon.pid) - before
         figures["memory a page on backing store"] = [held / PAGES]
-        with raw_file(place) as (fd, buffer):
-            for number in range(rounds):
-                for key, value in one_round(kernel, echo, fd, buffer, number).items():
-                    figures.setdefault(key, []).append(value)
+        for number in range(rounds):
+            note(figures, small_clusters(kernel, echo, number))
         kernel.close()
         echo.close()
+    with pagerd(place, image, io="direct"), raw_file(place) as (fd, buffer):
+        kernel = PagingKernel(str(place / "pager"), PAGES)
+        fill(kernel)
+        for number in range(rounds):
+            note(figures, large_clusters(kernel, fd, buffer, number))
+        kernel.close()
+
+
+def note(figures: Figures, found: dict[str, float]) -> None:
+    for key, value in found.items():
+        figures.setdefault(key, []).append(value)
 
 
 def fill(kernel: PagingKernel) -> None:
@@ -143,42 +152,50 @@ def fill(kernel: PagingKernel) -> None:
         kernel.settle(page)  # so that what is on its way takes no memory of the pager's
 
 
-def one_round(kernel: PagingKernel, echo: socket.socket, fd: int, buffer: mmap.mmap, number: int) -> dict[str, float]:
-    page, cluster, large = os.urandom(PAGE), os.urandom(CLUSTER * PAGE), os.urandom(LARGE * PAGE)
+def paged_out(kernel: PagingKernel, first: int, count: int, data: bytes) -> float:
+    """Microseconds of one of `count` data_writes.  Nothing answers them: the last page is asked for, which waits."""
+    pages = len(data) // PAGE
+
+    def act() -> None:
+        for at in range(count):
+            kernel.page_out(first + at * pages, data)
+        kernel.settle(first + count * pages - 1)
+
+    return timed(act) / count
+
+
+def small_clusters(kernel: PagingKernel, echo: socket.socket, number: int) -> dict[str, float]:
+    page, cluster = os.urandom(PAGE), os.urandom(CLUSTER * PAGE)
     base = number * 1024 % (PAGES - CLUSTERS * LARGE)
 
     def bounce(_: int) -> None:
         echo.send(page)
         echo.recv(PAGE)
 
-    def out(count: int, data: bytes) -> float:
-        """Nothing answers a data_write; the last page is asked for, which waits for its writing."""
-        pages = len(data) // PAGE
-
-        def act() -> None:
-            for at in range(count):
-                kernel.page_out(base + at * pages, data)
-            kernel.settle(base + count * pages - 1)
-
-        return timed(act) / count
-
     return {
         "echo, 4 KiB": median_of(SINGLE, bounce),
         "page-in, 4 KiB": median_of(SINGLE, lambda at: kernel.page_in(base + at)),
-        "page-out, 4 KiB": out(SINGLE, page),
+        "page-out, 4 KiB": paged_out(kernel, base, SINGLE, page),
         "page-in of 64, a page": median_of(CLUSTERS, lambda at: kernel.page_in(base + at * CLUSTER, CLUSTER)) / CLUSTER,
-        "page-out of 64, a page": out(CLUSTERS, cluster) / CLUSTER,
+        "page-out of 64, a page": paged_out(kernel, base, CLUSTERS, cluster) / CLUSTER,
+    }
+
+
+def large_clusters(kernel: PagingKernel, fd: int, buffer: mmap.mmap, number: int) -> dict[str, float]:
+    large = os.urandom(LARGE * PAGE)
+    base = number * 1024 % (PAGES - CLUSTERS * LARGE)
+    return {
         "page-in of 1 MiB": median_of(CLUSTERS, lambda at: kernel.page_in(base + at * LARGE, LARGE)),
         "preadv of 1 MiB": median_of(CLUSTERS, lambda at: os.preadv(fd, [buffer], at << 20)),
-        "page-out of 1 MiB": out(CLUSTERS, large),
+        "page-out of 1 MiB": paged_out(kernel, base, CLUSTERS, large),
         "pwritev of 1 MiB": median_of(CLUSTERS, lambda at: os.pwritev(fd, [buffer], at << 20)),
     }
 
 
 @contextmanager
 def raw_file(place: Path) -> Iterator[tuple[int, mmap.mmap]]:
-    """A plain file that is read and written as pagerd does the disk: through the page cache."""
-    fd = os.open(place / "raw", os.O_RDWR | os.O_CREAT)
+    """A plain file that is read and written as pagerd does the disk: past the page cache."""
+    fd = os.open(place / "raw", os.O_RDWR | os.O_CREAT | os.O_DIRECT)
     buffer = mmap.mmap(-1, LARGE * PAGE)
     try:
         for at in range(CLUSTERS):
