@@ -2,7 +2,7 @@
 
 Interface:
     Protections(wire, privileged)     what the server asks the kernel for: vm_wire of its memory, thread_wire
-    ProgramMemory(host, task, host_priv, protections)
+    ProgramMemory(host, task, host_priv, protections, image=None)     `image`: (address, bytes) where it is loaded
         .begin(privileged)       the current thread starts: it is of the task now, has a stack and a buffer
         .privilege(wanted)       thread_wire, or no longer
         .run(routine)            it executes a routine: its code is fetched, its stack written
@@ -65,7 +65,14 @@ class _ThreadMemory:
 class ProgramMemory:
     """See the head of the module."""
 
-    def __init__(self, host: Host, task: Task, host_priv: SendRight, protections: Protections) -> None:
+    def __init__(
+        self,
+        host: Host,
+        task: Task,
+        host_priv: SendRight,
+        protections: Protections,
+        image: tuple[int, int] | None = None,
+    ) -> None:
         self.task = task
         self.pages = 0
         self._host = host
@@ -74,7 +81,11 @@ class ProgramMemory:
         self._page_size = host.page_size
         self._threads: dict[Thread, _ThreadMemory] = {}
         self._routines: dict[str, int] = {}  # address of each; laid out in the order in which they are first called
-        self._text = self._allocate(TEXT_BYTES)
+        if image is None:
+            self._text, self._text_bytes = self._allocate(TEXT_BYTES), TEXT_BYTES
+        else:
+            self._text, self._text_bytes = image
+            self._wire_image()
         self._heap_end = self._heap = 0
 
     def begin(self, privileged: bool) -> None:
@@ -90,7 +101,7 @@ class ProgramMemory:
 
     def run(self, routine: str) -> None:
         if routine not in self._routines:
-            pages = TEXT_BYTES // self._page_size
+            pages = self._text_bytes // self._page_size
             self._routines[routine] = self._text + len(self._routines) % pages * self._page_size
         memory = self._memory()
         self.task.read(self._routines[routine], 1)
@@ -129,10 +140,21 @@ class ProgramMemory:
                 return f"the buffer of {thread.name}"
             if memory.stack <= page < memory.stack + STACK_BYTES:
                 return f"the stack of {thread.name}"
-        return "code" if self._text <= page < self._text + TEXT_BYTES else "the heap"
+        return "code" if self._text <= page < self._text + self._text_bytes else "the heap"
 
     def _memory(self) -> _ThreadMemory:
         return self._threads[self._host.runtime.current()]
+
+    def _wire_image(self) -> None:
+        """Text, data and BSS, each range for what may be done to it."""
+        at, end = self._text, self._text + self._text_bytes
+        while at < end:
+            region = self.task.vm_region(at)
+            if self._protections.wire:
+                access = VmProt(region.protection) & VmProt.DEFAULT
+                self._host.vm_wire(self._host_priv, self.task, at, region.end - at, access)
+            self.pages += (region.end - at) // self._page_size
+            at = region.end
 
     def _allocate(self, size: int) -> int:
         """vm_allocate, which for this program means vm_map and vm_wire.  The pages are written to: they are there."""

@@ -2,7 +2,7 @@
 
 Interface:
     program_text(name, body=b"") -> bytes       the text of an executable that stands for the program `name`
-    PythonProcessor(console, programs, machine_code=None)   an Executor (kernel/user.py)
+    PythonProcessor(console, programs, machine_code, protections)   an Executor (kernel/user.py)
 
 What stands at a thread's program counter decides: an instruction that no i386 has, and a name; or machine code, for the
 executor `machine_code` if there is one.  The function sees the task's memory as its own, its arguments on its stack,
@@ -16,9 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from kernel.user import Executor, ProgramFault, UserThread
+from kernel.program import ProgramMemory, Protections
+from kernel.user import Executor, ProgramFault, UserTask, UserThread
 from mach.argument_block import read_string
 from mach.exception import ExceptionType
+from mach.ports import SendRight
 from mach.program import Console, Program
 
 MARK = b"\x0f\x0bpython:"  # ud2: what runs this as machine code traps at once
@@ -39,10 +41,12 @@ class PythonProcessor:
         console: Console,
         programs: Mapping[str, PythonProgram],
         machine_code: Executor | None = None,
+        protections: Protections | None = None,
     ) -> None:
         self.console = console
         self.programs = programs
         self.machine_code = machine_code
+        self.protections = protections or Protections()
 
     def __call__(self, thread: UserThread) -> int:
         task = thread.task
@@ -55,9 +59,23 @@ class PythonProcessor:
         if program is None:
             raise self._bad_instruction(thread, f"stands for a program {name!r} that is not here")
         host = task.kernel.host
-        return program(Program(host.runtime, host.ipc, task.kernel, task, thread.sp, task.rights, self.console))
+
+        def own_memory(host_priv: SendRight) -> ProgramMemory:
+            return ProgramMemory(host, task.task, host_priv, self.protections, _image(task, thread.pc))
+
+        return program(
+            Program(host.runtime, host.ipc, task.kernel, task, thread.sp, task.rights, self.console, own_memory)
+        )
 
     @staticmethod
     def _bad_instruction(thread: UserThread, why: str) -> ProgramFault:
         words = f"what {thread.task.name} has at {thread.pc:#x} {why}"
         return ProgramFault(ExceptionType.EXC_BAD_INSTRUCTION, 0, thread.pc, words)
+
+
+def _image(task: UserTask, address: int) -> tuple[int, int]:
+    """Where the program that holds `address` lies, and how many bytes it has: up to where nothing is allocated."""
+    start = end = task.vm_region(address).start
+    while (region := task.vm_region(end)).start == end:
+        end = region.end
+    return start, end - start

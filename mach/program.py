@@ -4,6 +4,7 @@ Interface (protocols, which the kernel implements, in whatever process the progr
     Program    a program that runs: its task, stack pointer, ports by name, console, and the kernel
     TaskPort, ThreadPort, KernelCalls    what holding such a port lets one do
     Console    the console device
+    OwnMemory  what a program that pages others says of its own memory while it runs (pager/own_memory.py)
     Panicked   ends a thread that has had the machine stop
 
 A program of the machine is a function of Program, or machine code; either sees its arguments and its memory in its own
@@ -14,7 +15,7 @@ Not here: which calls need which right: the kernel checks that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
@@ -34,6 +35,20 @@ class Console(Protocol):
 
     def read_line(self) -> str | None:
         """One line without its end; None if nobody will ever answer."""
+
+
+class OwnMemory(Protocol):
+    """Each call may fault, and so wait for memory: no lock is held."""
+
+    def begin(self, privileged: bool) -> None: ...
+
+    def privilege(self, wanted: bool) -> None: ...
+
+    def run(self, routine: str) -> None: ...
+
+    def through_buffer(self, data: bytes) -> bytes: ...
+
+    def allocate(self, size: int) -> None: ...
 
 
 class Region(Protocol):
@@ -112,3 +127,4 @@ class Program:
     sp: int
     ports: Mapping[int, SendRight]  # its send rights, by name
     console: Console
+    own_memory: Callable[[SendRight], OwnMemory]  # wired and privileged, by the right of who holds the host's port

@@ -34,12 +34,12 @@ from mach.exception import ExceptionRaise
 from mach.kern_return import KernReturn, MachError
 from mach.memory_object import VmProt
 from mach.message import Message
-from mach.ports import DeadPort, SendRight, drop_rights
+from mach.ports import DeadPort, Ipc, SendRight, drop_rights
 from mach.program import Panicked, Program
 from pager.bootstrap_loader import LoadError, load_program
 from pager.bootstrap_paging import OwnPager, PagingService
 from pager.device_port import DevicePort, open_device
-from pager.own_memory import ProcessMemory
+from pager.own_memory import OwnMemory, ProcessMemory
 from pager.partition import BackingStoreError
 
 SERVER_DIRECTORY = "mach_servers"
@@ -58,27 +58,24 @@ class _Bootstrap:
     def __init__(self, program: Program, paging: PagingService | None) -> None:
         self.program = program
         self.console = program.console
-        page_size = program.kernel.page_size
-        self.paging = paging or OwnPager(program.runtime, program.ipc, page_size, self.say)
+        self.paging_elsewhere = paging
         self.host: SendRight | None = None
         self.device: SendRight | None = None
         self.flags = ""
         self.root = ""
         self.directory = ""
+        self.serving = False
         self.disks: Mapping[str, BlockDevice] = {}
 
     def main(self) -> None:
         try:
             self.boot()
-        except (
-            MachError,
-            FileSystemError,
-            ValueError,
-        ) as error:  # our memory or arguments are broken
+        except (MachError, FileSystemError, ValueError) as error:  # our memory or arguments are broken
             self.panic(str(error))
 
     def boot(self) -> None:
         self.read_arguments()
+        self.settle()
         self.find_server_directory()
         self.find_paging_file()
         self.become_default_manager()
@@ -86,7 +83,7 @@ class _Bootstrap:
         self.program.task.set_exception_port(self.port.make_send())
         self.start_first_server()
         self.give_back_stack()
-        self.paging.start()
+        self.start_paging()
         self.program.runtime.fork(self.serve, "bootstrap service", daemon=True)
 
     def say(self, words: str) -> None:
@@ -107,8 +104,19 @@ class _Bootstrap:
         if not arguments[1].startswith("-"):
             self.panic("no flags")
         self.flags, self.root = arguments[1], arguments[4]
-        if self.device is not None:
-            self.disks = _Disks(self.program, self.device)
+
+    def settle(self) -> None:
+        """Who is going to page has its image, and all memory that it gets from now on, wired (§5.4; mach.md 1.2, 7)."""
+        if self.host is None or self.device is None:
+            self.panic("no host or device port")
+        runtime, memory = self.program.runtime, self.program.own_memory(self.host)
+        if self.paging_elsewhere is None:
+            memory.begin(privileged=False)
+            page_size = self.program.kernel.page_size
+            self.paging: PagingService = OwnPager(runtime, self.program.ipc, page_size, self.say, memory)
+        else:
+            memory, self.paging = ProcessMemory(runtime), self.paging_elsewhere
+        self.disks = _Disks(self.program.ipc, self.device, memory)
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
@@ -190,7 +198,9 @@ class _Bootstrap:
         task.set_exception_port(self.port.make_send())
         arguments = [one.encode("latin-1") for one in (FIRST_SERVER, self.flags, self.root, self.directory)]
         try:
-            info = load_program(task, thread, self.program.kernel.page_size, self.open(name), arguments)
+            file = self.open(name)
+            self.serve_early_for(file)
+            info = load_program(task, thread, self.program.kernel.page_size, file, arguments)
         except (FileSystemError, LoadError) as error:
             task.terminate()
             self.panic(f"cannot load {name}: {int(error.code)} ({error})")
@@ -198,6 +208,19 @@ class _Bootstrap:
             f"(bootstrap) loaded {name}: text {info.text_size}, data {info.data_size}, BSS {info.bss_size} bytes\n"
         )
         thread.resume()
+
+    def serve_early_for(self, file: OpenFile) -> None:
+        """A server that is larger than free memory is paged out while it is loaded: nobody else would ever serve that.
+        Mach's bootstrap waits for itself there for ever."""
+        size = file.inode.size if file.inode is not None else 0
+        if 2 * size > self.program.kernel.vm_statistics()["free_count"] * self.program.kernel.page_size:
+            self.start_paging()
+
+    def start_paging(self) -> None:
+        """Once."""
+        if not self.serving:
+            self.serving = True
+            self.paging.start()
 
     def give_back_stack(self) -> None:
         """The boot stack is not needed once its arguments are read (BOOT:440)."""
@@ -241,16 +264,16 @@ class _Bootstrap:
 class _Disks(Mapping[str, BlockDevice]):
     """Disks by name, opened when they are first asked for and kept: who pages on one needs it as long as it lives."""
 
-    def __init__(self, program: Program, master: SendRight) -> None:
-        self._program = program
+    def __init__(self, ipc: Ipc, master: SendRight, memory: OwnMemory) -> None:
+        self._ipc = ipc
         self._master = master
+        self._memory = memory
         self._open: dict[str, DevicePort] = {}
 
     def __getitem__(self, name: str) -> BlockDevice:
         """FileSystemError D_NO_SUCH_DEVICE, or what else the device service says."""
         if name not in self._open:
-            memory = ProcessMemory(self._program.runtime)
-            self._open[name] = open_device(self._program.ipc, self._master, name, memory)
+            self._open[name] = open_device(self._ipc, self._master, name, self._memory)
         return self._open[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -5,7 +5,7 @@ Interface:
         .add(name, file) -> Space        FileSystemError, BackingStoreError: the file is unfit
         .port() -> SendRight             to the default pager's service
         .start()                         serve, from now on
-    OwnPager(runtime, ipc, page_size, report)      in the bootstrap task, as the paper has it
+    OwnPager(runtime, ipc, page_size, report, memory)      in the bootstrap task, as the paper has it
     PagerElsewhere(ipc, service, place)  the same code in another process; it is given block lists (paper §8)
 
 Not here: which file (bootstrap.py); paging (default_pager.py).
@@ -28,6 +28,7 @@ from mach.default_pager import (
 )
 from mach.kern_return import KernReturn
 from mach.ports import DeadPort, Ipc, SendRight
+from mach.program import OwnMemory
 from mach.rpc import call
 from mach.threads import Runtime
 from pager.default_pager import DefaultPager
@@ -57,8 +58,10 @@ class PagingService(Protocol):
 class OwnPager:
     """The default pager of the bootstrap task itself."""
 
-    def __init__(self, runtime: Runtime, ipc: Ipc, page_size: int, report: Callable[[str], None]) -> None:
-        self._pager = DefaultPager(runtime, ipc, page_size, report)
+    def __init__(
+        self, runtime: Runtime, ipc: Ipc, page_size: int, report: Callable[[str], None], memory: OwnMemory
+    ) -> None:
+        self._pager = DefaultPager(runtime, ipc, page_size, report, memory)
 
     def add(self, name: str, file: OpenFile) -> Space:
         partition = self._pager.store.add(name, file.device, blocks_of(file))

@@ -17,23 +17,10 @@ Not here: what the pager does with it.
 
 from __future__ import annotations
 
-from typing import Protocol
-
+from mach.program import OwnMemory
 from mach.threads import Runtime
 
-
-class OwnMemory(Protocol):
-    """See the head of the module.  Each call may fault, and so wait for memory: no lock is held."""
-
-    def begin(self, privileged: bool) -> None: ...
-
-    def privilege(self, wanted: bool) -> None: ...
-
-    def run(self, routine: str) -> None: ...
-
-    def through_buffer(self, data: bytes) -> bytes: ...
-
-    def allocate(self, size: int) -> None: ...
+__all__ = ["OwnMemory", "ProcessMemory"]
 
 
 class ProcessMemory:

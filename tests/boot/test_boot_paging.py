@@ -67,6 +67,18 @@ def test_what_is_sent_before_the_pager_serves_waits_and_is_served(
     assert queued[0] > 0, "the pager served before anything had been sent"
 
 
+def test_a_first_server_larger_than_memory_is_loaded_all_the_same(tmp_path: Path) -> None:
+    """Mach's bootstrap serves only when the server is loaded, and so waits for itself for ever here."""
+    made = server_executable(text_bytes=2 << 20)
+    pages = [made[at : at + PAGE] for at in range(0, len(made), PAGE)]
+
+    def startup(program: Program) -> int:
+        return sum(program.task.read(0x10000 + number * PAGE, len(page)) != page for number, page in enumerate(pages))
+
+    halted, text = boot({"hd0a": disk(tmp_path, {"startup": made})}, startup, memory=(3 << 19) + (1 << 18))
+    assert not halted.failed, text
+
+
 def test_a_manager_that_is_there_already_is_a_panic(device: MemoryDevice) -> None:
     """mach.md 1.2, step 7."""
 
