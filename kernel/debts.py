@@ -42,7 +42,8 @@ class Debts:
         if event in self._host.device_memory.collecting:
             return [self._host.device_memory.collecting[0]]
         if event is pageout:
-            return [thread for object in self._host.objects.by_id.values() for thread in self._servers(object)]
+            objects = self._host.objects.by_id.values()
+            return dict.fromkeys(thread for object in objects for thread in self._servers(object))
         return ()
 
     def _of_pageout(self) -> list[Thread]:

@@ -80,6 +80,7 @@ class DeviceService:
         self.serve: Callable[[Device, ReceiveRight], None] = self._serve_in_senders_context
         self._devices: dict[str, Device] = {}
         self._completed: deque[Operation] = deque()
+        self._started = False
         self._master = ipc.allocate("device master", kobject=self._master_message)
         self.master: SendRight = self._master.make_send()
         self._handlers: dict[type[Message], Handler] = {
@@ -91,12 +92,14 @@ class DeviceService:
         }
 
     def attach(self, name: str, medium: BlockDevice, exclusive: bool = False) -> None:
-        """A device of this machine, before start()."""
-        self._devices[name] = Device(
-            self._runtime, self._processor, name, medium, done=self._complete, exclusive=exclusive
-        )
+        """A device of this machine."""
+        device = Device(self._runtime, self._processor, name, medium, done=self._complete, exclusive=exclusive)
+        self._devices[name] = device
+        if self._started:
+            device.start()
 
     def start(self) -> None:
+        self._started = True
         self._runtime.fork(self._io_done, "io_done", daemon=True).vm_privilege = True
         for device in self._devices.values():
             device.start()

@@ -11,11 +11,12 @@ Not here: devices (kernel/device.py); the cure, which is to have no such task (k
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kernel.device import Device
 from kernel.device_memory import Transfer
-from mach.device import DeviceWrite
+from mach.device import DeviceRead, DeviceWrite
 from mach.message import Message
 from mach.page_list import PageList
 from mach.ports import ReceiveRight
@@ -42,11 +43,24 @@ class DeviceTask:
         self._requests.add(port)
 
     def _run(self) -> None:
-        self._host.runtime.current().task = self.task
+        me = self._host.runtime.current()
+        me.task, me.vm_privilege = self.task, True  # it lacks nothing else
         while True:
             received = self._requests.receive()
             if received is not None:
-                self._host.devices.handle(received.payload, self._received(received.message))
+                self._serve_one(received.payload, self._received(received.message))
+
+    def _serve_one(self, device: Device, message: Message) -> None:
+        """From the request to its answer, the device's work between included."""
+        if not isinstance(message, DeviceRead | DeviceWrite):
+            return self._host.devices.handle(device, message)
+        port = self._host.ipc.allocate(f"the device {device.name}")
+        self._host.devices.handle(device, replace(message, reply=port.make_send_once()))
+        answer = port.receive(owed_by=lambda: [device.engine] if device.engine else [])
+        port.destroy()
+        if answer is not None:
+            message.reply.send(answer.message)
+        return None
 
     def _received(self, message: Message) -> Message:
         """The data is in the task's address space now; for the device it must be in memory, and stay there."""

@@ -1,10 +1,10 @@
 """A disk of the simulation: a device whose every operation takes virtual time and is a place to switch threads.
 
 Interface:
-    ModelledDisk(runtime, device)    a BlockDevice over another
+    ModelledDisk(runtime, device, slowness=1.0)    a BlockDevice over another
 
 One arm, one operation at a time: a seek that grows with the distance, half a turn, the transfer.  The figures are those
-of a disk that a 25 MHz 386 of 1991 would have had (paper §7.2).
+of a disk that a 25 MHz 386 of 1991 would have had (paper §7.2); `slowness` multiplies them: 20 is a floppy disk.
 
 Not here: the bytes (bootfs.device); faults of the medium.
 """
@@ -23,7 +23,8 @@ BYTES_A_SECOND = 1_000_000
 class ModelledDisk:
     """See the head of the module."""
 
-    def __init__(self, runtime: Runtime, device: BlockDevice) -> None:
+    def __init__(self, runtime: Runtime, device: BlockDevice, slowness: float = 1.0) -> None:
+        self._slowness = slowness
         self._runtime = runtime
         self._device = device
         self._arm = runtime.mutex("disk arm", LockRank.DEVICE)
@@ -57,4 +58,4 @@ class ModelledDisk:
                 seconds += SETTLE_SECONDS + HALF_TURN_SECONDS
                 seconds += (FULL_STROKE_SECONDS - SETTLE_SECONDS) * distance / max(self.size, 1)
             self._position = offset + length
-            self._runtime.sleep(seconds, what)
+            self._runtime.sleep(seconds * self._slowness, what)

@@ -142,7 +142,7 @@ class Receivers:
     def _sleep(self, queue: MessageQueue, timeout: float | None, owed_by: OwedBy | None = None) -> None:
         queue.waiting += 1
         self._sleeping_at.append(queue)
-        queue.arrived.wait(f"a message at {queue.name}", timeout, owed_by=owed_by)
+        queue.arrived.wait(queue.name if owed_by else f"a message at {queue.name}", timeout, owed_by=owed_by)
         self._sleeping_at.remove(queue)
         queue.waiting -= 1
 

@@ -32,7 +32,7 @@ from pager.device_port import open_device
 DISK = "sd0"
 BLOCK_BYTES = 8192  # of the file system that the paging file is in
 PAGER_THREADS = 3  # for temporary objects, as Mach's on a uniprocessor (mach.md 3.8)
-DEVICE_THREADS = 2  # of a device task
+DEVICE_THREADS = 1  # of a device task
 
 
 @dataclass(frozen=True, slots=True)

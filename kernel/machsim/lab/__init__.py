@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from kernel.machsim.lab.experiment import Experiment
 from kernel.machsim.lab.pager_memory import NO_PRIVILEGE, NO_RESERVE, NO_WIRING
+from kernel.machsim.lab.rogue import ROGUE_PAGER
+from kernel.machsim.lab.sharing import DEVICE_TASK, FILE_SYSTEM, ONE_POOL
 
 EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment for experiment in (NO_WIRING, NO_RESERVE, NO_PRIVILEGE)
+    experiment.name: experiment
+    for experiment in (NO_WIRING, NO_RESERVE, NO_PRIVILEGE, ONE_POOL, DEVICE_TASK, FILE_SYSTEM, ROGUE_PAGER)
 }

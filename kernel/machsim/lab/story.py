@@ -93,7 +93,7 @@ def _end_of_chain(graph: WaitGraph) -> list[Wait]:
     """No circle: everybody waits for somebody who owes nobody anything that will ever come.  The longest way there."""
     ends = {name for name, wait in graph.waits.items() if not wait.owed_by}
     owed = {name for wait in graph.waits.values() for name in wait.owed_by}
-    ways = [graph.way(start, ends & owed) for start in graph.waits]
+    ways = [graph.way(start, ends & owed) for start in graph.waits if start != THE_RUN]
     return max(ways, key=len, default=[])
 
 
@@ -128,11 +128,11 @@ def _legend(result: Result, waits: Iterable[Wait]) -> list[str]:
 
 def _behind(result: Result, waits: list[Wait]) -> list[str]:
     """Who else is stuck, together if they wait for the same."""
-    together: dict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
+    together: dict[str, list[str]] = defaultdict(list)
     for wait in waits:
-        together[PAGE_NAME.sub("a page", wait.what), wait.owed_by].append(wait.thread)
+        together[PAGE_NAME.sub("a page", wait.what)].append(wait.thread)
     lines = []
-    for (what, _), threads in together.items():
+    for what, threads in together.items():
         verb = "waits" if len(threads) == 1 else "wait"
         lines += textwrap.wrap(f"- {', '.join(threads)} {verb} for {what}", WIDTH, subsequent_indent="  ")
     return ["Behind it:", *lines] if lines else []
