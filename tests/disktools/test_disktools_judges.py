@@ -125,3 +125,21 @@ def same_in_linux(kind: str, image: Path) -> None:
         assert {key: ours[path].get(key) for key in facts} == facts, path
     paging = theirs["/mach_servers/paging_file"]
     assert hashlib.sha256(bytes(paging["size"])).hexdigest() == paging["sha256"]
+
+
+def test_the_genuine_fsck_accepts_a_disk_that_a_machine_has_booted_from_and_paged_on(
+    genuine: None, tmp_path: Path
+) -> None:
+    """P1: nothing but the content of the paging file has changed."""
+    image, machsim = tmp_path / "d.img", [sys.executable, "-c", "from kernel.machsim import main; main()"]
+    makeboot = [sys.executable, "-m", "disktools.makeboot", "-o", tmp_path / "mach.boot"]
+    for command in (
+        [*machsim, "images", tmp_path],
+        [*makeboot, tmp_path / "mach_kernel", tmp_path / "bootstrap"],
+    ):
+        subprocess.run(list(map(str, command)), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    mkpagingfile(image, "--size", "32M", "--paging-size", "8M", "--from", tmp_path / "tree")
+    boot = [*machsim, "boot", tmp_path / "mach.boot", "--disk", image, "--memory", "3M"]
+    console = subprocess.run(list(map(str, boot)), cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert "every byte is right" in console
+    same_by_name(image, judged(image))
