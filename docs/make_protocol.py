@@ -19,7 +19,17 @@ from pathlib import Path
 from types import ModuleType, UnionType
 from typing import Any
 
-from mach import bootstrap, connection, default_pager, device, exception, mach_debug, memory_object, wire
+from mach import (
+    bootstrap,
+    connection,
+    default_pager,
+    default_pager_figures,
+    device,
+    exception,
+    mach_debug,
+    memory_object,
+    wire,
+)
 from mach.codec import codec_of
 from mach.message import Message
 
@@ -28,6 +38,7 @@ NUMBERS = {"B": "u8", "H": "u16", "I": "u32", "Q": "u64", "i": "i32", "20s": "20
 SECTIONS: list[tuple[str, ModuleType, str]] = [
     ("Paging: kernel and pager", memory_object, "The memory object protocol of Mach 3.0."),
     ("The default pager's service", default_pager, "Calls on the default pager's port, each with its reply."),
+    ("The default pager's figures", default_pager_figures, "Calls on the same port that only look."),
     ("The device service", device, "Calls on the kernel's device ports, each but the close with its reply."),
     ("The bootstrap service", bootstrap, "Calls on the port that the first server finds as its bootstrap port."),
     ("Exceptions", exception, "The kernel's call on a task's exception port."),

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from kernel.coherent import CoherentReader
 from kernel.page import Page
 from kernel.vm_object import VmObject
-from mach.default_pager import CounterRecord
+from mach.default_pager_figures import CounterRecord
 from mach.kern_return import KernReturn, MachError
 from mach.mach_debug import (
     MachTasks,

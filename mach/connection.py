@@ -36,6 +36,7 @@ from mach.codec import Codec, ProtocolViolation, RightKind, WireRight, codec_at,
 from mach.message import U32, Message, message
 from mach.notify import DeadName, NoSenders, SendOnce
 from mach.page_list import vm_deallocate
+from mach.peer import Peer
 from mach.ports import DeadPort, Ipc, Port, ReceiveRight, Right, SendOnceRight, SendRight, drop_rights
 from mach.threads import LockRank
 from mach.wire import Packet, send_packet, widen
@@ -93,6 +94,7 @@ class Connection:
         self.initiator = initiator
         self.lock = ipc.runtime.mutex("connection", LockRank.CARRIER)
         self.closed = False
+        self.peer: Peer | None = None  # who is at the other end, if it is known
         self.trace_name = ""  # both ends know it, if the initiating one is traced
         self.undeliverable = 0
         self.exports: dict[int, Export] = {}
@@ -282,6 +284,7 @@ class Connection:
         if entry is not None or name in self.exports:
             raise ProtocolViolation(f"the peer uses the name {name} twice")
         receive = self.ipc.allocate(f"peer's port {name}")
+        receive.port.peer = self.peer
         if kind == RightKind.RECEIVE:
             self._keep(name, receive.make_send(), after)
             return receive

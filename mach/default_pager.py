@@ -3,7 +3,8 @@
 Interface: each request is an RPC on the default pager's port: it carries a send-once right, and its answer is the
 message of the same name with Reply, 100 higher, as MIG numbers them.
     DefaultPagerObjectCreate, Info, Objects, ObjectPages         as Mach's (2275 - 2278)
-    DefaultPagerPartitions, PartitionMap, Statistics, ObjectRead ours (2281 -): they change nothing
+    DefaultPagerPartitions, PartitionMap, ObjectRead             ours (2281 -): they change nothing; for Statistics
+                                                                 and other figures see default_pager_figures.py
     DefaultPagerPagingStorage                                    more space, or less (2285, in the manner of Hurd's)
     DefaultPagerTriggers                                         to be told when space runs short (2286, XNU's);
                                                                  DefaultPagerSpaceAlert is what then comes (2295)
@@ -115,12 +116,6 @@ class PartitionRecord:
     bad_slots: tuple[BadSlotRecord, ...]  # the first of them
 
 
-@dataclass(frozen=True, slots=True)
-class CounterRecord:
-    name: str
-    value: U64
-
-
 @message(2275)
 class DefaultPagerObjectCreate(Message):
     """Make a memory object that any task may map: shared memory backed by paging space (paper §6.1)."""
@@ -203,17 +198,6 @@ class DefaultPagerPartitionMap(Message):
 class DefaultPagerPartitionMapReply(Message):
     result: Result
     data: bytes
-
-
-@message(2283)
-class DefaultPagerStatistics(Message):
-    reply: SendOnceRight
-
-
-@message(2383)
-class DefaultPagerStatisticsReply(Message):
-    result: Result
-    counters: tuple[CounterRecord, ...]
 
 
 @message(2284)

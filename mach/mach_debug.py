@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mach.default_pager import CounterRecord, Result
+from mach.default_pager import Result
+from mach.default_pager_figures import CounterRecord
 from mach.message import U8, U32, U64, Message, message
 from mach.ports import SendOnceRight
 

@@ -39,6 +39,7 @@ from mach.message import Message, Received
 from mach.mqueue import MessageQueue, Receivers
 from mach.notify import DeadName, NoSenders, SendOnce
 from mach.page_list import vm_deallocate
+from mach.peer import Peer
 from mach.servers import note_moves, servers
 from mach.threads import OwedBy
 
@@ -67,6 +68,7 @@ class Port:
         self.send_rights = 0
         self.make_sends = 0
         self.dead = False
+        self.peer: Peer | None = None  # the process that it came from, over a connection
         self.notify: SendOnceRight | None = None
         self.watchers: dict[SendRight, tuple[SendOnceRight, object]] = {}
 

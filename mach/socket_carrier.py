@@ -2,7 +2,7 @@
 
 Interface:
     Network(ipc)                      the carrier of one party; becomes ipc.feeder
-        .listen(path, receive_right)  offer that port as a service at `path` (mode 0600)
+        .listen(path, receive_right, uids)  offer that port as a service at `path` (mode 0600, without more uids)
         .connect(path) -> SendRight   to the service at `path`
         .poll(timeout), .wake()       as mach.feeder.Feeder
         .stop_listening(), .close()   let nobody in any more; end all connections too
@@ -25,17 +25,21 @@ import os
 import select
 import socket
 import stat
-import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from mach.codec import ProtocolViolation
 from mach.connection import Connection
+from mach.peer import peer_of
 from mach.ports import Ipc, ReceiveRight, SendRight
 from mach.threads import LockRank, Thread
 from mach.wire import PacketBuffer
 
 EPOLLIN, EPOLLOUT = select.EPOLLIN, select.EPOLLOUT
 READABLE = EPOLLIN | select.EPOLLHUP | select.EPOLLERR
+
+
+CONNECTIONS = 512  # fewer than there are descriptors
+CONNECTIONS_PER_PROCESS = 64
 
 
 class SocketInUse(Exception):
@@ -52,6 +56,8 @@ class Network:
     def __init__(self, ipc: Ipc, on_disconnect: Callable[[str], None] = lambda why: None) -> None:
         self.ipc = ipc
         self.violations = 0
+        self.turned_away = 0
+        self._uids = {0, os.getuid()}
         self.connections: dict[int, Connection] = {}  # by file descriptor
         self._on_disconnect = on_disconnect
         self._epoll = select.epoll()
@@ -65,8 +71,12 @@ class Network:
         self._lock = ipc.runtime.mutex("network", LockRank.CARRIER)
         ipc.feeder = self
 
-    def listen(self, path: str, service: ReceiveRight) -> None:
-        """Serve at `path`; a socket that a dead process has left there is replaced.  SocketInUse, OSError."""
+    def listen(self, path: str, service: ReceiveRight, uids: Iterable[int] = ()) -> None:
+        """Serve at `path` root, our own user and `uids`; a socket that a dead process has left there is replaced.
+
+        SocketInUse, OSError.
+        """
+        self._uids |= set(uids)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         try:
             try:
@@ -76,7 +86,9 @@ class Network:
                     raise
                 self._remove_stale(path)
                 listener.bind(path)
-            os.chmod(path, 0o600)  # before listen: nobody can have connected yet
+            os.chmod(
+                path, 0o666 if uids else 0o600
+            )  # who may is looked up at accept; before listen: nobody can have connected yet
             listener.listen(64)
         except BaseException:
             listener.close()
@@ -156,8 +168,9 @@ class Network:
                 pass
 
     def totals(self) -> dict[str, int]:
-        """Counters: clients now, and those disconnected for what they sent."""
-        return {"clients": len(self.connections), "violations": self.violations}
+        """Counters: clients now, those disconnected for what they sent, those not let in."""
+        connections, away = len(self.connections), self.turned_away
+        return {"clients": connections, "violations": self.violations, "turned_away": away}
 
     def _accept(self) -> None:
         listener = self._listener
@@ -168,11 +181,15 @@ class Network:
             sock, _ = listener.accept()
         except OSError:  # it went away again, or we are out of descriptors: it will be tried again
             return
-        _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        if uid not in (0, os.getuid()):
+        peer = peer_of(sock)
+        known = sum(connection.peer == peer for connection in list(self.connections.values()))
+        if peer.uid not in self._uids or known >= CONNECTIONS_PER_PROCESS or len(self.connections) >= CONNECTIONS:
+            self.turned_away += 1
             sock.close()
             return
-        self._add(sock, initiator=False).service(self._service.make_send())
+        connection = self._add(sock, initiator=False)
+        connection.peer = peer
+        connection.service(self._service.make_send())
 
     def _add(self, sock: socket.socket, initiator: bool) -> Connection:
         sock.setblocking(False)

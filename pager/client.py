@@ -1,7 +1,8 @@
 """A client's side of the default pager's service: typed calls over its socket.
 
 Interface:
-    PagerClient(path)    info, objects, pages, partitions, partition_map, statistics, read,
+    PagerClient(path)    info, objects, pages, partitions, partition_map, statistics, latencies, clients,
+                         wired, read,
                          object_create, object_set_size, object_name, object_lookup,
                          add_storage, grow_storage, remove_storage, await_space, close
     StorageRefused
@@ -40,8 +41,6 @@ from mach.default_pager import (
     DefaultPagerPartitions,
     DefaultPagerPartitionsReply,
     DefaultPagerSpaceAlert,
-    DefaultPagerStatistics,
-    DefaultPagerStatisticsReply,
     DefaultPagerTriggers,
     DefaultPagerTriggersReply,
     ObjectRecord,
@@ -49,6 +48,17 @@ from mach.default_pager import (
     PartitionRecord,
     RunRecord,
     StorageAction,
+)
+from mach.default_pager_figures import (
+    DefaultPagerClients,
+    DefaultPagerClientsReply,
+    DefaultPagerLatencies,
+    DefaultPagerLatenciesReply,
+    DefaultPagerStatistics,
+    DefaultPagerStatisticsReply,
+    DefaultPagerWired,
+    DefaultPagerWiredReply,
+    LatencyRecord,
 )
 from mach.kern_return import KernReturn
 from mach.ports import SendRight
@@ -123,6 +133,18 @@ class PagerClient:
     def statistics(self) -> dict[str, int]:
         reply = self._call(DefaultPagerStatistics, DefaultPagerStatisticsReply, "default_pager_statistics")
         return {counter.name: counter.value for counter in reply.counters}
+
+    def latencies(self) -> list[LatencyRecord]:
+        """How long messages took, by their kind."""
+        return list(self._call(DefaultPagerLatencies, DefaultPagerLatenciesReply, "default_pager_latencies").latencies)
+
+    def clients(self) -> DefaultPagerClientsReply:
+        """Who has objects there, and the limits of each."""
+        return self._call(DefaultPagerClients, DefaultPagerClientsReply, "default_pager_clients")
+
+    def wired(self) -> DefaultPagerWiredReply:
+        """The pager's own memory, and what keeps it there."""
+        return self._call(DefaultPagerWired, DefaultPagerWiredReply, "default_pager_wired")
 
     def read(self, object_id: int, offset: int, length: int) -> bytes:
         """`length` bytes of what the object has on backing store, zeros where nothing is."""

@@ -28,13 +28,17 @@ import itertools
 from collections import Counter
 from collections.abc import Callable
 
+from mach.default_pager_figures import MeasureRecord, MemoryRecord
 from mach.memory_object import MemoryObjectCreate
 from mach.message import Message, Received
+from mach.peer import Peer
 from mach.ports import Ipc, PortSet, ReceiveRight, drop_rights
 from mach.threads import LockRank, Runtime
 from pager.backing_store import BackingStore
+from pager.clients import Client, Clients, Limits
 from pager.handlers import HANDLERS, unexpected
 from pager.memory_object import MAX_OBJECT_BYTES, MemoryObject
+from pager.metrics import Histogram, merged
 from pager.own_memory import OwnMemory, ProcessMemory
 from pager.service import CALLS
 from pager.slots import OWNER_OBJECT_BITS
@@ -47,11 +51,18 @@ OBJECT_BYTES = 512  # of our own memory: a memory object and the first block of 
 class _Server:
     """What one server thread says of itself.  Only that thread writes it: figures cost no lock."""
 
-    __slots__ = ("busy", "messages")
+    __slots__ = ("busy", "latencies", "messages")
 
     def __init__(self) -> None:
         self.busy = False
         self.messages = 0
+        self.latencies: dict[type[Message], Histogram] = {}
+
+    def took(self, kind: type[Message], seconds: float) -> None:
+        histogram = self.latencies.get(kind)
+        if histogram is None:
+            histogram = self.latencies[kind] = Histogram()
+        histogram.add(seconds)
 
 
 class DefaultPager:
@@ -64,6 +75,7 @@ class DefaultPager:
         page_size: int = 4096,
         report: Callable[[str], None] = lambda words: None,
         memory: OwnMemory | None = None,
+        limits: Limits = Limits(),  # noqa: B008  # it cannot be changed
     ) -> None:
         self.runtime = runtime
         self.ipc = ipc
@@ -75,8 +87,10 @@ class DefaultPager:
         self.on_bug: Callable[[Exception], None] | None = None  # a daemon goes on; a test must not
         self.disks: Disks | None = None  # where storage that is added comes from
         self.wired_bytes: Callable[[], int] = lambda: 0
+        self.own_memory: Callable[[], tuple[tuple[MemoryRecord, ...], tuple[MeasureRecord, ...]]] = lambda: ((), ())
         self.carrier_totals: Callable[[], dict[str, int]] = dict
         self.secret = bytes(32)  # what secret names are made with; a daemon makes up its own
+        self.clients = Clients(runtime, limits, lambda words: self.report(words))
         self.water_marks = WaterMarks(runtime, lambda words: self.report(words))
         self._lock = runtime.mutex("pager", LockRank.PAGER)
         self._objects: dict[int, MemoryObject] = {}
@@ -92,12 +106,15 @@ class DefaultPager:
 
     # -- objects -----------------------------------------------------------------------------------------------
 
-    def create_object(self, size: int, internal: bool, receive: ReceiveRight) -> MemoryObject:
-        """Register a new memory object whose port is `receive`."""
+    def create_object(self, size: int, internal: bool, receive: ReceiveRight, peer: Peer | None) -> MemoryObject | None:
+        """Register a new memory object whose port is `receive`, for `peer`.  None if that has all it may have."""
+        client = self.clients.admit(peer)
+        if client is None:
+            return None
         with self._lock:
             while self._low_bits_taken():
                 self._next_id += 1
-            obj = MemoryObject(self.runtime, self._next_id, size, internal, receive, self.page_size)
+            obj = MemoryObject(self.runtime, self._next_id, size, internal, receive, self.page_size, client)
             self._objects[self._next_id] = obj
             self._next_id += 1
             self._totals["objects_created"] += 1
@@ -123,6 +140,7 @@ class DefaultPager:
             self._totals["pageins"] += obj.pageins
             self._totals["pageouts"] += obj.pageouts
             self._totals["page_errors"] += obj.errors
+        self.clients.leave(obj.client)
         self.space_changed()
 
     def find(self, object_id: int) -> MemoryObject | None:
@@ -149,11 +167,20 @@ class DefaultPager:
             totals.update(self._totals)
             for obj in self._objects.values():
                 totals.update(pageins=obj.pageins, pageouts=obj.pageouts, page_errors=obj.errors)
+        totals["over_limits"] = self.clients.refused
         totals["messages"] = sum(server.messages for server in self._servers)
         pairs = self.runtime.lock_pairs()  # empty where nobody counts (mach/threads)
         totals["lock_pairs"] = sum(pairs.values())
         totals.update({f"lock_pairs_{name.replace(' ', '_')}": count for name, count in pairs.items()})
         return dict(totals) | self.carrier_totals()
+
+    def latencies(self) -> dict[str, Histogram]:
+        """How long messages took, by their kind, since the start."""
+        kinds = {kind for server in self._servers for kind in tuple(server.latencies)}
+        return {
+            kind.__name__: merged([server.latencies[kind] for server in self._servers if kind in server.latencies])
+            for kind in sorted(kinds, key=lambda kind: kind.msgh_id)
+        }
 
     # -- messages ----------------------------------------------------------------------------------------------
 
@@ -202,6 +229,7 @@ class DefaultPager:
     def _handle_safely(self, received: Received, server: _Server) -> None:
         server.messages += 1
         server.busy = True
+        began = self.runtime.now()
         self.memory.run(type(received.message).__name__)
         if self._external is self._internal:
             self.memory.privilege(getattr(received.payload, "internal", True))
@@ -213,6 +241,7 @@ class DefaultPager:
             self.on_bug(bug)
         finally:
             server.busy = False
+            server.took(type(received.message), self.runtime.now() - began)
 
     def handle(self, received: Received) -> None:
         """Do what one message asks for."""
@@ -238,13 +267,19 @@ class DefaultPager:
             self.refuse(message, f"an object of {message.size} bytes in pages of {message.page_size}")
             return
         self.memory.allocate(OBJECT_BYTES)
-        obj = self.create_object(message.size, internal=True, receive=message.new_pager)
+        peer = message.control.port.peer
+        obj = self.create_object(message.size, internal=True, receive=message.new_pager, peer=peer)
+        if obj is None:
+            self.refuse(message, f"an object more: {peer} has {self.clients.limits.objects}, its limit")
+            return
         obj.control, obj.name = message.control, message.name
         self.serve_object(obj)
 
     def wrote(self, obj: MemoryObject, lost: int) -> None:
         """After a pageout: say once when pages begin to be lost, and once when that is over (Mach: overcommitted)."""
         self.space_changed()
+        if lost and self.clients.at_limit(obj.client):
+            return  # it has been told of (Clients), and the others write on
         if bool(lost) == self._losing:
             return
         with self._lock:
@@ -284,3 +319,8 @@ class DefaultPager:
         assert used == set(named), f"INV-2: slots in use {len(used)}, named by page maps {len(named)}"
         for partition in self.store.partitions():
             partition.check()
+        held: Counter[Client] = Counter()
+        for obj in self.objects():
+            held[obj.client] += len(obj.map)
+        for client in self.clients.all():
+            assert client.pages == held[client], f"{client} is charged for {client.pages} pages and has {held[client]}"

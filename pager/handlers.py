@@ -29,6 +29,7 @@ from mach.memory_object import (
     MemoryObjectDataSupply,
     MemoryObjectDataUnavailable,
     MemoryObjectDataWrite,
+    MemoryObjectDestroy,
     MemoryObjectInit,
     MemoryObjectSetAttributes,
     MemoryObjectTerminate,
@@ -60,7 +61,8 @@ def memory_object_init(pager: DefaultPager, obj: MemoryObject, seqno: int, messa
             obj.control, obj.name = message.control, message.name
         obj.pass_turn()
     if not fit:
-        return pager.refuse(message, f"memory_object_init of {obj!r}: it is mapped already, or not for mapping")
+        _reply(message.control, MemoryObjectDestroy(KernReturn.KERN_NO_ACCESS))  # or it would wait for ever
+        return pager.refuse(message, f"memory_object_init of {obj!r}: another kernel maps it, or it is not for mapping")
     message.control.watch(obj.receive.make_send_once(), DEAD_KERNEL)
     ready = MemoryObjectSetAttributes(object_ready=1, may_cache=0, copy_strategy=CopyStrategy.DELAY)
     return _reply(message.control, ready)
@@ -108,6 +110,7 @@ def memory_object_data_request(
             if give:
                 its = range(piece.page, piece.page + piece.count)
                 precious = give_away(pager.store, obj, its, entries[its.start - pages.start : its.stop - pages.start])
+                pager.clients.release(obj.client, len(its) if precious else 0)
         elif piece.content is not Missing.ABSENT:
             failed += piece.count
         _reply(message.control, _answer(piece, pager.page_size, precious))
@@ -189,11 +192,15 @@ def _store(
         obj.pass_turn()
     if pages is None:
         return pager.refuse(message, f"{len(message.data)} bytes written at {message.offset} of {obj!r}")
-    written = write_pages(pager.store, obj, wanted, old, memoryview(data), pages.start)
+    new = sum(page not in old or not old[page].stored for page in wanted)
+    room = pager.clients.reserve(obj.client, new) if new else 0
+    written = write_pages(pager.store, obj, wanted, old, memoryview(data), pages.start, room)
     lost = sum(not entry.stored for entry in written.entries.values())
     with obj.lock:
+        before = len(obj.map)
         for page, entry in written.entries.items():
             obj.map.store(page, entry)
+        came = len(obj.map) - before
         obj.size = max(obj.size, message.offset + len(message.data)) if obj.limit is None else obj.limit
         obj.pageouts += len(written.entries) - lost
         obj.errors += lost
@@ -201,6 +208,7 @@ def _store(
     for partition, slot in written.vacated:
         pager.store.partition(partition).free_slot(slot)
     vm_deallocate(message.data)  # the frames that the pages left are free now
+    pager.clients.release(obj.client, room - came)
     message.control.drop()
     pager.wrote(obj, lost)
     return None
@@ -225,6 +233,7 @@ def no_senders(pager: DefaultPager, obj: MemoryObject, seqno: int, message: NoSe
         return obj.receive.request_no_senders(obj.receive.make_send_once())
     for partition, slot in slots:
         pager.store.partition(partition).free_slot(slot)
+    pager.clients.release(obj.client, len(slots))
     pager.forget(obj)
     for right in gone:
         right.drop()

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from mach.ports import ReceiveRight, SendRight
 from mach.threads import LockRank, Runtime
+from pager.clients import Client
 from pager.page_map import PageMap
 
 
@@ -31,7 +32,14 @@ class MemoryObject:
     """See the head of the module."""
 
     def __init__(
-        self, runtime: Runtime, object_id: int, size: int, internal: bool, receive: ReceiveRight, page_size: int
+        self,
+        runtime: Runtime,
+        object_id: int,
+        size: int,
+        internal: bool,
+        receive: ReceiveRight,
+        page_size: int,
+        client: Client,
     ) -> None:
         self.object_id = object_id
         self.size = size  # bytes; grows with what is written, up to the limit
@@ -42,6 +50,7 @@ class MemoryObject:
         self.control: SendRight | None = None  # of the kernel that maps it, until it terminates it
         self.name: SendRight | None = None
         self.lock = runtime.mutex("memory object", LockRank.MEMORY_OBJECT)
+        self.client = client  # who made it, and is charged for its pages
         self.map = PageMap()
         self.readers = 0
         self.writing: set[int] = set()

@@ -74,6 +74,7 @@ def default_pager_object_set_size(
         return _answer(message.reply, DefaultPagerObjectSetSizeReply(KernReturn.KERN_INVALID_ARGUMENT))
     for partition, slot in removed:
         pager.store.partition(partition).free_slot(slot)
+    pager.clients.release(obj.client, len(removed))
     pager.space_changed()
     if tail is not None:
         _clear_behind_the_end(pager, obj, last, tail)
@@ -96,11 +97,14 @@ def _clear_behind_the_end(pager: DefaultPager, obj: MemoryObject, page: int, ent
             written = write_pages(pager.store, obj, [page], {page: entry}, cut, page)
             entries, vacated = written.entries, written.vacated
     with obj.lock:
+        before = len(obj.map)
         for at, new in entries.items():
             obj.map.store(at, new)
+        gone = before - len(obj.map)
         obj.end_write(range(page, page + 1))
     for partition, slot in vacated:
         pager.store.partition(partition).free_slot(slot)
+    pager.clients.release(obj.client, gone)
 
 
 def _content(pager: DefaultPager, obj: MemoryObject, page: int, entry: Entry) -> bytes | None:

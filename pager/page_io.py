@@ -165,9 +165,16 @@ class Written:
 
 
 def write_pages(
-    store: BackingStore, obj: MemoryObject, pages: Iterable[int], old: dict[int, Entry], data: memoryview, base: int
+    store: BackingStore,
+    obj: MemoryObject,
+    pages: Iterable[int],
+    old: dict[int, Entry],
+    data: memoryview,
+    base: int,
+    room: int | None = None,
 ) -> Written:
     """Write `pages`; page p's content is `data` at (p - base) pages.  `old`: their entries when it was their turn.
+    Of pages that have no slot only the first `room` get one.
 
     The caller has called begin_write; it stores the entries, frees the slots, and calls end_write.
     """
@@ -184,6 +191,8 @@ def write_pages(
             new[page] = Entry(0, 0, generation, digest, Fate.LOST)
         else:
             new[page] = Entry(before.partition, before.slot, generation, digest)
+    if room is not None and room < len(homeless):
+        homeless = _within(room, homeless, old, new)
     vacated = _give_slots(store, obj, homeless, old, new)
     placed = [page for page in new if new[page].stored]
     for row in _write_rows(placed, new):
@@ -216,6 +225,20 @@ def _give_slots(
                 vacated.append((before.partition, before.slot))
         at += given
     return vacated
+
+
+def _within(room: int, homeless: list[int], old: dict[int, Entry], new: dict[int, Entry]) -> list[int]:
+    """Those that may have a slot: all that had one, and so many others.  The rest is lost, as without space (P4)."""
+    kept = []
+    for page in homeless:
+        before = old.get(page)
+        had = before is not None and before.stored
+        if had or room > 0:
+            kept.append(page)
+            room -= not had
+        else:
+            new[page] = homeless_entry(Fate.LOST, new[page].generation)
+    return kept
 
 
 def _in_a_row(pages: list[int], at: int) -> int:

@@ -1,7 +1,8 @@
 """The command `pagerctl`: look into a running default pager, and give it more space or less.
 
 Interface:
-    main()    info, objects, pages ID, partitions, stats; and those of pagerctl_storage.py; see --help
+    main()    info, objects, pages ID, partitions; and those of pagerctl_storage.py and
+              pagerctl_figures.py; see --help
 
 What is printed for people and what --json gives come from the same records.
 
@@ -18,7 +19,9 @@ from typing import Any
 import click
 
 from mach.kern_return import MachError
+from pager import pagerctl_figures, pagerctl_storage
 from pager.client import PagerClient, PagerUnavailable
+from pager.text_tables import facts_text, table_text
 
 SETTINGS = {"help_option_names": ["-h", "--help"]}
 
@@ -127,38 +130,13 @@ def partitions(connect: Connect, as_json: bool) -> None:
             click.echo(f"bad: {record.name} slot {bad.slot}, byte {bad.device_offset} of {record.device}")
 
 
-@main.command(epilog="Example: pagerctl --socket /tmp/pager.sock stats")
-@as_json
-@click.pass_obj
-def stats(connect: Connect, as_json: bool) -> None:
-    """Counters since the pager was started."""
-    show_facts(connect().statistics(), as_json)
-
-
 def show_facts(facts: dict[str, int], as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(facts, indent=1))
-        return
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        click.echo(f"{name:{width}}  {value}")
+    click.echo(json.dumps(facts, indent=1) if as_json else facts_text(facts))
 
 
 def show_table(rows: Sequence[dict[str, Any]], columns: Sequence[str], as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(rows, indent=1))
-        return
-    cells = [[str(row[column]) for column in columns] for row in rows]
-    widths = [max(len(line[at]) for line in [list(columns), *cells]) for at in range(len(columns))]
-    for line in [list(columns), *cells]:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    click.echo(json.dumps(rows, indent=1) if as_json else table_text(rows, columns))
 
 
-def _add_storage_commands() -> None:
-    from pager import pagerctl_storage
-
-    for command in pagerctl_storage.COMMANDS:
-        main.add_command(command)
-
-
-_add_storage_commands()
+for _command in (*pagerctl_storage.COMMANDS, *pagerctl_figures.COMMANDS):
+    main.add_command(_command)

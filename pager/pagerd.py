@@ -19,12 +19,14 @@ import traceback
 
 import click
 
+from bootfs.command_line import Size
 from bootfs.errors import FileSystemError
 from mach.ports import Ipc
 from mach.socket_carrier import Network, SocketInUse
 from mach.threads import NativeRuntime, Runtime
 from mach.threads.traced import traced
 from pager import wiring
+from pager.clients import Limits
 from pager.default_pager import DefaultPager
 from pager.partition import BackingStoreError
 from pager.storage import Disks, StorageError, find_paging_file, paging_file_name
@@ -52,6 +54,11 @@ STACK_BYTES = 512 * 1024  # of each server thread: it is wired, so what it does 
     help="Past the page cache, where that can be done; auto: when wired.",
 )
 @click.option("--wire/--no-wire", default=True, show_default=True, help="Lock the pager into memory (paper, 5.4).")
+@click.option("--allow-uid", type=int, multiple=True, metavar="UID", help="Serve this user too, not just root and us.")
+@click.option(
+    "--client-objects", type=click.IntRange(0), default=65536, show_default=True, metavar="N", help="Of each."
+)
+@click.option("--client-pages", type=Size(), default=0, metavar="SIZE", help="Of paging space, for each client. [all]")
 @click.option("--ready-fd", type=int, metavar="N", help="Write a line to this descriptor when ready, and close it.")
 @click.option("--trace", "trace_path", metavar="FILE", help="Write every event to FILE, for `machsim explain`.")
 @click.version_option(package_name="mach-default-pager")
@@ -65,6 +72,9 @@ def main(
     priority: int | None,
     io: str,
     wire: bool,
+    allow_uid: tuple[int, ...],
+    client_objects: int,
+    client_pages: int,
     ready_fd: int | None,
     trace_path: str | None,
 ) -> None:
@@ -88,7 +98,7 @@ def main(
         ) from None
     log = Log(runtime)
     ipc = Ipc(runtime)
-    pager = DefaultPager(runtime, ipc, page_size, log)
+    pager = DefaultPager(runtime, ipc, page_size, log, limits=Limits(client_objects, client_pages // page_size))
     disks = Disks(direct=io == "direct" or (io == "auto" and wire))
     pager.disks = disks
     pager.secret = os.urandom(32)
@@ -98,10 +108,11 @@ def main(
     pager.on_bug = lambda bug: log(f"a bug, please report it: {bug!r} at {_place(bug)}")
     pager.wired_bytes = wiring.wired_bytes
     pager.carrier_totals = network.totals
-    wired = wiring.wire() if wire else ["not wired"]
-    _listen(network, socket_path, pager)
+    measures = wiring.wire(threads + 1) if wire else wiring.not_wired()
+    pager.own_memory = lambda: (wiring.own_memory(), measures)
+    _listen(network, socket_path, pager, allow_uid)
     pager.start(threads)
-    _ready(pager, socket_path, wired, ready_fd)
+    _ready(pager, socket_path, wiring.in_words(measures), ready_fd)
     signal.sigwait(signals)
     _drain(pager, network, disks, log)
 
@@ -146,22 +157,22 @@ def _add_partition(
         raise click.ClickException(str(error)) from None
 
 
-def _listen(network: Network, socket_path: str, pager: DefaultPager) -> None:
+def _listen(network: Network, socket_path: str, pager: DefaultPager, allow_uid: tuple[int, ...]) -> None:
     try:
-        network.listen(socket_path, pager.port)
+        network.listen(socket_path, pager.port, allow_uid)
     except SocketInUse as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:
         raise click.ClickException(f"cannot serve at {socket_path}: {(error.strerror or '').lower()}") from None
 
 
-def _ready(pager: DefaultPager, socket_path: str, wired: list[str], ready_fd: int | None) -> None:
+def _ready(pager: DefaultPager, socket_path: str, wired: str, ready_fd: int | None) -> None:
     """Tell whoever waits: a person, a descriptor, systemd."""
     space = pager.store.total_pages * pager.page_size / (1 << 20)
     partitions = len(pager.store.partitions())
     click.echo(
         f"pagerd: ready at {socket_path}: {space:g} MiB in {partitions} partition{'s' if partitions > 1 else ''}, "
-        f"pages of {pager.page_size}, {', '.join(wired)}"
+        f"pages of {pager.page_size}, {wired}"
     )
     if ready_fd is not None:
         try:

@@ -19,6 +19,7 @@ from mach.default_pager import DefaultPagerPagingStorage, DefaultPagerPagingStor
 from mach.kern_return import KernReturn
 from mach.ports import DeadPort, SendOnceRight
 from pager.backing_store import disk_of
+from pager.clients import may_administer
 from pager.drain import CannotRemove, drain
 from pager.partition import BackingStoreError, PagingPartition
 from pager.storage import StorageError
@@ -30,6 +31,9 @@ INVALID = KernReturn.KERN_INVALID_ARGUMENT
 
 
 def default_pager_paging_storage(pager: DefaultPager, message: DefaultPagerPagingStorage) -> None:
+    if not may_administer(message.reply.port.peer):  # devices are opened with our rights, not the caller's
+        words = "paging storage is root's affair, and of the user that runs the pager"
+        return _answer(message.reply, KernReturn.KERN_NO_ACCESS, words)
     if message.action == StorageAction.ADD:
         return _answer(message.reply, *_add(pager, message))
     partition = pager.store.find(message.name)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from mach.default_pager import (
     BadSlotRecord,
-    CounterRecord,
     DefaultPagerInfo,
     DefaultPagerInfoReply,
     DefaultPagerObjectCreate,
@@ -36,8 +35,6 @@ from mach.default_pager import (
     DefaultPagerPartitionMapReply,
     DefaultPagerPartitions,
     DefaultPagerPartitionsReply,
-    DefaultPagerStatistics,
-    DefaultPagerStatisticsReply,
     DefaultPagerTriggers,
     DefaultPagerTriggersReply,
     ObjectRecord,
@@ -49,12 +46,14 @@ from mach.default_pager import (
 from mach.kern_return import KernReturn
 from mach.message import Message
 from mach.ports import DeadPort, SendOnceRight
+from pager.clients import may_look_into
 from pager.memory_object import MAX_OBJECT_BYTES, MemoryObject
 from pager.page_io import Missing, read_pages
 from pager.page_map import Entry, Fate
 from pager.paging_files import default_pager_paging_storage
 from pager.partition import BackingStoreError, PagingPartition
 from pager.secret_names import named_object
+from pager.service_figures import FIGURES
 
 if TYPE_CHECKING:
     from pager.default_pager import DefaultPager
@@ -71,7 +70,11 @@ def default_pager_object_create(pager: DefaultPager, message: DefaultPagerObject
         return _answer(message.reply, DefaultPagerObjectCreateReply(INVALID, None))
     receive = pager.ipc.allocate("memory object")
     right = receive.make_send()  # before no-senders is asked for, or it would come at once
-    obj = pager.create_object(message.size, internal=False, receive=receive)
+    obj = pager.create_object(message.size, internal=False, receive=receive, peer=message.reply.port.peer)
+    if obj is None:
+        right.drop()
+        receive.destroy()
+        return _answer(message.reply, DefaultPagerObjectCreateReply(KernReturn.KERN_RESOURCE_SHORTAGE, None))
     pager.serve_object(obj)
     return _answer(message.reply, DefaultPagerObjectCreateReply(SUCCESS, right))
 
@@ -107,6 +110,8 @@ def default_pager_object_pages(pager: DefaultPager, message: DefaultPagerObjectP
     obj = pager.find(message.object_id)
     if obj is None:
         return _answer(message.reply, DefaultPagerObjectPagesReply(INVALID, ()))
+    if not may_look_into(message.reply.port.peer, obj.client):
+        return _answer(message.reply, DefaultPagerObjectPagesReply(KernReturn.KERN_NO_ACCESS, ()))
     with obj.lock:
         entries = list(islice(obj.map.pages(-(-message.offset // obj.page_size)), RECORDS_PER_REPLY))
         writing = set(obj.writing)
@@ -169,17 +174,14 @@ def default_pager_partition_map(pager: DefaultPager, message: DefaultPagerPartit
     return _answer(message.reply, DefaultPagerPartitionMapReply(SUCCESS, content))
 
 
-def default_pager_statistics(pager: DefaultPager, message: DefaultPagerStatistics) -> None:
-    counters = tuple(CounterRecord(name, value) for name, value in sorted(pager.totals().items()))
-    _answer(message.reply, DefaultPagerStatisticsReply(SUCCESS, counters))
-
-
 def default_pager_object_read(pager: DefaultPager, message: DefaultPagerObjectRead) -> None:
     """What is on backing store, zeros between; KERN_MEMORY_ERROR if a page of it cannot be had."""
     obj = pager.find(message.object_id)
     size = pager.page_size
     if obj is None or message.length > READ_BYTES or message.offset + message.length > MAX_OBJECT_BYTES:
         return _answer(message.reply, DefaultPagerObjectReadReply(INVALID, b""))
+    if not may_look_into(message.reply.port.peer, obj.client):
+        return _answer(message.reply, DefaultPagerObjectReadReply(KernReturn.KERN_NO_ACCESS, b""))
     pages = range(message.offset // size, -(-(message.offset + message.length) // size))
     with obj.lock:
         if obj.dead:
@@ -232,7 +234,7 @@ CALLS: dict[type[Message], Callable[[DefaultPager, Any], None]] = {
     DefaultPagerObjectPages: default_pager_object_pages,
     DefaultPagerPartitions: default_pager_partitions,
     DefaultPagerPartitionMap: default_pager_partition_map,
-    DefaultPagerStatistics: default_pager_statistics,
+    **FIGURES,
     DefaultPagerObjectRead: default_pager_object_read,
     DefaultPagerPagingStorage: default_pager_paging_storage,
     DefaultPagerTriggers: default_pager_triggers,

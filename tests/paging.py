@@ -19,6 +19,7 @@ from mach.memory_object import (
     VmProt,
 )
 from mach.message import Message
+from mach.peer import Peer
 from mach.ports import Ipc, SendRight
 from mach.threads import LockRank, Runtime
 from mach.threads.simulated import SimulatedRuntime
@@ -74,13 +75,16 @@ def make_pager(runtime: Runtime, ipc: Ipc, pages: int = 64, threads: int = 3) ->
 class KernelSide:
     """A kernel's view of one internal memory object: sends its messages, keeps what comes back, by page."""
 
-    def __init__(self, runtime: Runtime, ipc: Ipc, default_pager: SendRight, size: int = 1 << 20) -> None:
+    def __init__(
+        self, runtime: Runtime, ipc: Ipc, default_pager: SendRight, size: int = 1 << 20, peer: Peer | None = None
+    ) -> None:
         self.runtime = runtime
         self.lock = runtime.mutex("kernel side", LockRank.KERNEL)
         self.changed = runtime.condition(self.lock, "answers")
         self.answers: dict[int, list[Message]] = {}
         self.precious: dict[int, bytes] = {}  # pages that only this kernel has
         self.control = ipc.allocate("control", kobject=self._answer)
+        self.control.port.peer = peer  # as if it had come over a connection
         self.name = ipc.allocate("name")
         port = ipc.allocate("memory object")
         self.memory_object = port.make_send()
@@ -162,8 +166,8 @@ class World:
         self.reports: list[str] = []
         self.pager.report = self.reports.append
 
-    def object(self, size: int = 1 << 20) -> KernelSide:
-        return KernelSide(self.runtime, self.ipc, self.default_pager, size)
+    def object(self, size: int = 1 << 20, peer: Peer | None = None) -> KernelSide:
+        return KernelSide(self.runtime, self.ipc, self.default_pager, size, peer)
 
     @property
     def free(self) -> int:

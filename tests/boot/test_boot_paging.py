@@ -11,7 +11,8 @@ from bootfs.device import MemoryDevice
 from kernel.host import Host
 from kernel.machsim.startup import privileged_host_port
 from kernel.user import UserTask
-from mach.default_pager import DefaultPagerInfo, DefaultPagerInfoReply, DefaultPagerStatistics
+from mach.default_pager import DefaultPagerInfo, DefaultPagerInfoReply
+from mach.default_pager_figures import DefaultPagerStatistics
 from mach.kern_return import KernReturn, MachError
 from mach.program import Program
 from mach.rpc import call
