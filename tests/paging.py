@@ -15,6 +15,7 @@ from mach.memory_object import (
     MemoryObjectDataSupply,
     MemoryObjectDataUnavailable,
     MemoryObjectDataWrite,
+    MemoryObjectDestroy,
     MemoryObjectTerminate,
     VmProt,
 )
@@ -93,6 +94,8 @@ class KernelSide:
         )
 
     def _answer(self, message: Message) -> None:
+        if isinstance(message, MemoryObjectDestroy):
+            return  # an init that was not to be
         with self.lock:
             offset: int = message.offset
             length = len(message.data) if isinstance(message, MemoryObjectDataSupply) else message.size
