@@ -248,15 +248,15 @@ def test_a_client_that_floods_has_one_turn_as_everybody(served: Path) -> None:
     try:
         flood = KernelSide(ipc.runtime, ipc, network.connect(str(served)))
         data = bytes(32 * PAGE)
-        sender = threading.Thread(target=lambda: [flood.write(0, data) for _ in range(1500)])
+        sender = threading.Thread(target=lambda: [flood.write(0, data) for _ in range(250)])
         pump, done = ipc.allocate("pump"), threading.Event()
         poller = threading.Thread(target=lambda: [pump.receive(0.1) for _ in iter(done.is_set, True)])
         poller.start()
         sender.start()
         before = client.statistics()["messages"]
-        for _ in range(40):
+        for _ in range(10):
             client.info()
-        assert client.statistics()["messages"] - before < 40 * 12
+        assert client.statistics()["messages"] - before < 10 * 12
         sender.join()
         assert flood.read(0) == [bytes(PAGE)]
     finally:
