@@ -1,0 +1,240 @@
+"""The paper's tables: paging with the default pager in and out of the kernel (7-1), images (7-2), memory (7-3).
+
+Table 7-1 twice: on a modelled disk of 1991 with real waits (seeks, half a turn, 1 MB a second; --scale says how much
+faster everything is, Mach's pauses included), and on a file of this machine's, read and written with O_DIRECT.  Each
+round runs every size with the pager in the kernel's process and in one of its own, one right after the other; shown are
+medians, and the median and the quartiles of the rounds' differences.  All runs on one processor, as the paper's did.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.paper_counts import counts_per_page
+from benchmarks.paper_machine import PAGE, SPACE_AT, SPACE_BYTES, VIRTUAL_BYTES, Disk, PagingBenchmark, machine_with
+from kernel.tracing.chart import Axis, Series, line_chart
+from pager.direct_io import direct_alignment
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build" / "benchmarks"
+MIB = 1 << 20
+PAPER = {6.5: (97.0, 97.6, 0.6), 2.5: (124.2, 131.4, 5.8), 1.5: (131.6, 138.9, 5.5)}  # MK63, out of kernel, per cent
+PAPER_IMAGES = {"MK63": (315360, 33096, 54364, 69524), "Kernel": (294880, 32224, 52992, 65386),
+                "Bootstrap": (40928, 2676, 3616, 19345)}  # fmt: skip
+PAPER_MEMORY_KIB = 112
+PAPER_LOCK_PAIRS = "9 before tuning, 4 after"
+
+Figures = dict[str, Any]
+
+
+def main(words: Sequence[str]) -> int:
+    """Measure, print, write build/benchmarks/paper.json and the charts beside it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks paper", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--scale", type=float, default=0.25, help="of the modelled disk's delays; 1: as in 1991")
+    parser.add_argument(
+        "--references", type=int, default=1000, help="of the paging benchmark, after it has filled memory"
+    )
+    parser.add_argument(
+        "--only", choices=("modelled", "direct", "counts", "images", "memory"), help="one of the measures"
+    )
+    options = parser.parse_args(words)
+    BUILD.mkdir(parents=True, exist_ok=True)
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    facts: Figures = {"rounds": options.rounds, "references": options.references, "when": time.strftime("%Y-%m-%d")}
+    with tempfile.TemporaryDirectory(dir=BUILD) as place:
+        measures = {
+            "modelled": lambda: _paging(Disk("", options.scale), options, place),
+            "direct": lambda: _direct(options, place),
+            "counts": counts_per_page,
+            "images": lambda: _images(place),
+            "memory": lambda: _memory(place),
+        }
+        for name, measure in measures.items():
+            if options.only in (None, name):
+                facts[name] = measure()
+                print(REPORTS[name](facts[name], options) + "\n", flush=True)
+    out = BUILD / ("paper.json" if options.only is None else f"paper-{options.only}.json")
+    out.write_text(json.dumps(facts, indent=2) + "\n")
+    print(f"facts: {out.relative_to(ROOT)}")
+    return 0
+
+
+# -- table 7-1 ---------------------------------------------------------------------------------------------------------
+
+
+def _paging(disk: Disk, options: argparse.Namespace, place: str) -> Figures:
+    """Seconds by size and kind, round by round; odd rounds begin with the other kind."""
+    seconds: dict[float, dict[str, list[float]]] = {size: {"kernel": [], "process": []} for size in PAPER}
+    pages: dict[float, Figures] = {}
+    for number in range(options.rounds):
+        for size in PAPER:
+            for kind in ("kernel", "process") if number % 2 == 0 else ("process", "kernel"):
+                with machine_with(kind, disk, int(size * MIB), f"{place}/pager.sock") as host:
+                    seconds[size][kind].append(PagingBenchmark(host, options.references, number).run())
+                    statistics_now = host.vm_statistics()
+                pages[size] = {name: statistics_now[name] for name in ("faults", "pageins", "pageouts")}
+            print(f"round {number + 1} of {options.rounds}, {size} MB: "
+                  + ", ".join(f"{kind} {times[-1]:.2f} s" for kind, times in seconds[size].items()),
+                  file=sys.stderr, flush=True)  # fmt: skip
+    return {"scale": disk.time_scale, "rows": [_row(size, seconds[size], pages[size]) for size in PAPER]}
+
+
+def _row(size: float, seconds: dict[str, list[float]], pages: Figures) -> Figures:
+    differences = sorted(
+        100 * (outside / inside - 1) for inside, outside in zip(seconds["kernel"], seconds["process"], strict=True)
+    )
+    quartiles = statistics.quantiles(differences, n=4) if len(differences) > 1 else [differences[0]] * 3
+    return {
+        "available_mb": size,
+        "kernel_seconds": statistics.median(seconds["kernel"]),
+        "process_seconds": statistics.median(seconds["process"]),
+        "difference_percent": statistics.median(differences),
+        "quartiles_percent": [quartiles[0], quartiles[2]],
+        "paper_percent": PAPER[size][2],
+        "last_round": pages,
+        "seconds": seconds,
+    }
+
+
+def _direct(options: argparse.Namespace, place: str) -> Figures | None:
+    path = f"{place}/disk.img"
+    with open(path, "wb") as file:  # written, not sparse: its blocks are not to be found while we measure
+        for _ in range((SPACE_AT + SPACE_BYTES) // MIB):
+            file.write(b"\1" * MIB)
+        os.fsync(file.fileno())
+    return _paging(Disk(path), options, place) if 0 < direct_alignment(path) <= PAGE else None
+
+
+def _paging_report(facts: Figures | None, options: argparse.Namespace, disk: str) -> str:
+    if facts is None:
+        return f"Table 7-1 on {disk}: the file system of {BUILD} takes no O_DIRECT"
+    what = f"{VIRTUAL_BYTES // MIB} MB filled, then {options.references} references at random; {options.rounds} rounds"
+    names = ("available", "in kernel", "outside", "difference", "quartiles", "paper", "page-ins", "page-outs")
+    lines = [f"Table 7-1 on {disk}: {what}", "{:>9} {:>10} {:>9} {:>11} {:>16} {:>7} {:>9} {:>10}".format(*names)]
+    for row in facts["rows"]:
+        low, high = row["quartiles_percent"]
+        lines.append(
+            f"{row['available_mb']:>6} MB {row['kernel_seconds']:>8.2f} s {row['process_seconds']:>7.2f} s"
+            f" {row['difference_percent']:>+9.1f} % {f'{low:+.1f} to {high:+.1f}':>16} {row['paper_percent']:>+5.1f} %"
+            f" {row['last_round']['pageins']:>9} {row['last_round']['pageouts']:>10}"
+        )
+    return "\n".join(lines)
+
+
+def _modelled_report(facts: Figures, options: argparse.Namespace) -> str:
+    series = [
+        Series(name, [(row["available_mb"], row[key] / facts["scale"]) for row in reversed(facts["rows"])], dashed)
+        for name, key, dashed in (("in the kernel", "kernel_seconds", True), ("a process", "process_seconds", False))
+    ]
+    series += [
+        Series(name, [(size, PAPER[size][at]) for size in sorted(PAPER)], dashed)
+        for at, name, dashed in ((0, "MK63, 1991", True), (1, "out of it, 1991", False))
+    ]
+    chart = line_chart(
+        "Paging 7 MB, the pager in and out of the kernel",
+        f"medians of {options.rounds} rounds on a modelled disk of 1991; seconds of its time",
+        Axis("available memory, MB", lambda value: f"{value:g}", 2),
+        Axis("elapsed seconds", lambda value: f"{value:g}"),
+        series,
+    )
+    (BUILD / "paper-7-1.svg").write_text(chart)
+    return _paging_report(facts, options, f"a modelled disk of 1991 at {1 / facts['scale']:g} times its speed")
+
+
+# -- tables 7-2 and 7-3 ------------------------------------------------------------------------------------------------
+
+
+def _images(place: str) -> Figures:
+    """The a.out headers of what makeboot glues, as `machsim images` makes it."""
+    _command("machsim", "images", f"{place}/boot")
+    sizes = {}
+    for name, image in (("Kernel", "mach_kernel"), ("Bootstrap", "bootstrap")):
+        _, text, data, bss, symbols = struct.unpack_from("<5I", Path(place, "boot", image).read_bytes())
+        sizes[name] = {"text": text, "data": data, "bss": bss, "symbols": symbols}
+    _command("makeboot", "-o", f"{place}/mach.boot", f"{place}/boot/mach_kernel", f"{place}/boot/bootstrap")
+    return {"images": sizes, "boot_file": Path(place, "mach.boot").stat().st_size}
+
+
+def _images_report(facts: Figures, _: argparse.Namespace) -> str:
+    lines = [f"Table 7-2, bytes; the boot file is {facts['boot_file']}",
+             f"{'file':<18}{'text':>9}{'data':>9}{'bss':>9}{'symbols':>9}"]  # fmt: skip
+    for name, sizes in facts["images"].items():
+        lines.append(f"{name:<18}" + "".join(f"{size:>9}" for size in sizes.values()))
+    for name, row in PAPER_IMAGES.items():
+        lines.append(f"{f'{name} (paper)':<18}" + "".join(f"{size:>9}" for size in row))
+    return "\n".join(lines)
+
+
+def _memory(place: str) -> Figures:
+    """What a pager's process keeps in memory, by use: /proc/PID/smaps of one that has locked itself down."""
+    _command("mkpagingfile", f"{place}/paging.img", "--size", "16M", "--paging-size", "8M")
+    socket = f"{place}/paging.sock"
+    command = [_bin("pagerd"), f"{place}/paging.img", "--socket", socket]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as daemon:
+        try:
+            assert daemon.stdout is not None
+            ready = daemon.stdout.readline()
+            uses = _uses(Path(f"/proc/{daemon.pid}/smaps").read_text())
+        finally:
+            daemon.terminate()
+    return {"ready": ready.strip().split(": ", 2)[-1], "kib": uses}
+
+
+def _uses(smaps: str) -> dict[str, int]:
+    """Resident KiB by use."""
+    uses = {"code and data of the interpreter and its libraries": 0, "heap": 0, "stacks and other memory": 0}
+    use = ""
+    for line in smaps.splitlines():
+        head = line.split()
+        if "-" in head[0] and not head[0].endswith(":"):
+            path = " ".join(head[5:])
+            use = "heap" if path == "[heap]" else (
+                "code and data of the interpreter and its libraries" if path.startswith("/") else
+                "stacks and other memory")  # fmt: skip
+        elif head[0] == "Rss:":
+            uses[use] += int(head[1])
+    return uses
+
+
+def _memory_report(facts: Figures, _: argparse.Namespace) -> str:
+    lines = [f"Table 7-3, KiB in memory of the pager's process ({facts['ready']})"]
+    lines += [f"{kib:>8}  {use}" for use, kib in facts["kib"].items()]
+    lines.append(f"{sum(facts['kib'].values()):>8}  total; the paper's bootstrap task: {PAPER_MEMORY_KIB}")
+    return "\n".join(lines)
+
+
+def _counts_report(facts: Figures, _: argparse.Namespace) -> str:
+    lines = [f"Lock pairs and messages a page, of the pager alone (paper, page read: {PAPER_LOCK_PAIRS})",
+             f"{'':<22}{'pairs of its own':>17}{'pairs of ports':>16}{'messages':>10}"]  # fmt: skip
+    for name, row in facts.items():
+        lines.append(f"{name:<22}{row['own_pairs']:>17.2f}{row['port_pairs']:>16.2f}{row['messages']:>10.2f}")
+    return "\n".join(lines)
+
+
+def _bin(name: str) -> str:
+    return str(Path(sys.executable).parent / name)
+
+
+def _command(name: str, *words: str) -> None:
+    subprocess.run([_bin(name), *words], check=True, capture_output=True)
+
+
+REPORTS = {
+    "modelled": _modelled_report,
+    "direct": lambda facts, options: _paging_report(facts, options, "this machine's disk with O_DIRECT"),
+    "counts": _counts_report,
+    "images": _images_report,
+    "memory": _memory_report,
+}

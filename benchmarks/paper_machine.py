@@ -1,0 +1,159 @@
+"""The machine of the paper's table 7-1: a program that pages, with the default pager in its kernel or out of it.
+
+    machine_with(pager, disk, memory)      a context: a Machine whose default pager is "kernel" (in it), or a process
+    PagingBenchmark(host, references, seed).run() -> seconds
+    python -m benchmarks.paper_machine SOCKET DISK    the pager's process, until its standard input ends
+
+In the kernel means what it meant in MK63 (§7.2): the pager has threads of its own and talks to the kernel in messages,
+but there is no border between them.  Both kinds stand on real threads and real time, and on the same disk: `Disk` is a
+modelled one of 1991, with real waits, or a file of this machine's that is read and written past the page cache.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bootfs.blocklist import BlockList, Run
+from bootfs.device import BlockDevice, FileDevice, MemoryDevice
+from kernel.disk import ModelledDisk
+from kernel.host import Host
+from mach.ports import Ipc
+from mach.socket_carrier import Network
+from mach.threads import NativeRuntime, Runtime
+from pager.default_pager import DefaultPager
+from pager.direct_io import DirectDevice
+
+PAGE = 4096
+VIRTUAL_BYTES = 7 << 20
+SPACE_BYTES = 8 << 20
+SPACE_AT = 1 << 20  # where the paging file begins on the disk
+FAST_DISK_PAUSES = 0.001  # Mach's pauses between bursts of pageouts, for a disk that takes microseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """`path`: a file to be paged on with O_DIRECT; empty: a modelled disk, so many times as slow as that of 1991."""
+
+    path: str = ""
+    time_scale: float = 1.0
+
+    def open(self, runtime: Runtime) -> BlockDevice:
+        if self.path:
+            return DirectDevice(FileDevice(self.path, writable=True))
+        return ModelledDisk(runtime, MemoryDevice(bytearray(SPACE_AT + SPACE_BYTES)), self.time_scale)
+
+    @property
+    def pauses(self) -> float:
+        return FAST_DISK_PAUSES if self.path else self.time_scale
+
+
+def add_paging_file(pager: DefaultPager, device: BlockDevice) -> None:
+    pager.store.add("paging_file", device, BlockList((Run(0, SPACE_AT, SPACE_BYTES),), SPACE_BYTES, 8192))
+
+
+@contextmanager
+def machine_with(pager: str, disk: Disk, memory: int, socket: str) -> Iterator[Host]:
+    """A machine of `memory` bytes that pages: by a pager in its "kernel", or by another "process" over `socket`."""
+    with _pager_inside(disk, memory) if pager == "kernel" else _pager_outside(disk, memory, socket) as host:
+        yield host
+
+
+@contextmanager
+def _pager_inside(disk: Disk, memory: int) -> Iterator[Host]:
+    runtime = NativeRuntime()
+    ipc = Ipc(runtime)
+    host = Host(runtime, ipc, memory, PAGE, pageout_time_scale=disk.pauses)
+    pager = DefaultPager(runtime, ipc, PAGE)
+    device = disk.open(runtime)
+    add_paging_file(pager, device)
+    pager.start()
+    host.start()
+    host.vm_set_default_memory_manager(host.host_priv, pager.port.make_send())
+    yield host
+    device.close()
+
+
+@contextmanager
+def _pager_outside(disk: Disk, memory: int, socket: str) -> Iterator[Host]:
+    Path(socket).unlink(missing_ok=True)
+    command = [sys.executable, "-m", "benchmarks.paper_machine", socket, disk.path, str(disk.time_scale)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        if process.stdout.readline() != b"ready\n":
+            raise RuntimeError("the pager's process did not start")
+        try:
+            runtime = NativeRuntime()
+            ipc = Ipc(runtime)
+            network = Network(ipc)
+            manager = network.connect(socket)
+            host = Host(runtime, ipc, memory, PAGE, pageout_time_scale=disk.pauses)
+            runtime.fork(lambda: _receive_for_ever(ipc), "network", daemon=True)
+            host.start()
+            host.vm_set_default_memory_manager(host.host_priv, manager)
+            yield host
+        finally:
+            process.communicate(b"")
+
+
+def _receive_for_ever(ipc: Ipc) -> None:
+    nobody_sends_here = ipc.allocate("network")
+    while True:
+        nobody_sends_here.receive()
+
+
+class PagingBenchmark:
+    """A program that fills its memory and then refers to pages of it at random, storing into every second; each page
+    that it comes to must hold what was last stored there."""
+
+    def __init__(self, host: Host, references: int, seed: int) -> None:
+        self.host = host
+        self.task = host.task_create("paging benchmark")
+        self.pages = VIRTUAL_BYTES // PAGE
+        self.address = self.task.vm_allocate(VIRTUAL_BYTES)
+        self.versions = [0] * self.pages
+        chooser = random.Random(seed)
+        self.references = [chooser.randrange(self.pages) for _ in range(references)]
+
+    def run(self) -> float:
+        """Seconds from the first store to the last reference.  AssertionError if a page is not what it should be."""
+        start = time.monotonic()
+        for page in range(self.pages):
+            self._store(page)
+        for number, page in enumerate(self.references):
+            found = self.task.read(self.address + page * PAGE, PAGE)
+            assert found == self._content(page), f"page {page} did not come back as it was written"
+            if number % 2:
+                self._store(page)
+        return time.monotonic() - start
+
+    def _content(self, page: int) -> bytes:
+        return (page << 32 | self.versions[page]).to_bytes(8, "little") * (PAGE // 8)
+
+    def _store(self, page: int) -> None:
+        self.versions[page] += 1
+        self.task.write(self.address + page * PAGE, self._content(page))
+
+
+def serve(socket: str, disk: Disk) -> None:
+    """Be the pager's process."""
+    runtime = NativeRuntime()
+    ipc = Ipc(runtime)
+    pager = DefaultPager(runtime, ipc, PAGE)
+    add_paging_file(pager, disk.open(runtime))
+    network = Network(ipc)
+    network.listen(socket, pager.port)
+    pager.start()
+    print("ready", flush=True)
+    sys.stdin.buffer.read()
+    network.stop_listening()
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], Disk(sys.argv[2], float(sys.argv[3])))
