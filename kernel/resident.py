@@ -34,6 +34,7 @@ from kernel.page import BUSY, LAUNDRY, UNMAPPABLE, WANTED, Frames, Page, PageQue
 from kernel.pmap import PvTable
 from kernel.processor import KernelPanic, Processor
 from kernel.replacement import DEFAULT, POLICIES
+from kernel.tracing.queue import TracedQueue
 
 if TYPE_CHECKING:
     from kernel.vm_object import VmObject
@@ -109,8 +110,8 @@ class ResidentPages:
         for frame in range(frames - 1, -1, -1):
             self._free.prepend(Page(self.frames, frame))
         self.free_count = frames
-        self.active = PageQueue(self.frames, "active")
-        self.inactive = PageQueue(self.frames, "inactive")
+        self.active = self._pageable("active")
+        self.inactive = self._pageable("inactive")
         self.policy = POLICIES[policy](self.active, self.inactive)
         self.wire_count = 0
         self.laundry_count = 0
@@ -148,6 +149,10 @@ class ResidentPages:
         object.pages[offset] = page
         self.tell("page_alloc", page)
         return page
+
+    def _pageable(self, name: str) -> PageQueue:
+        runtime = self.processor.runtime
+        return PageQueue(self.frames, name) if runtime.tracer is None else TracedQueue(self.frames, name, runtime)
 
     def tell(self, kind: str, page: Page, **values: int) -> None:
         """What happens to a page, for who traces the machine (mach/trace.py)."""
@@ -248,7 +253,6 @@ class ResidentPages:
         self.take_off_queues(page)
         if page.wire_count == 0:
             self.policy.activate(page)
-            self.tell("activate", page)
             if self.free_wanted and len(self.active) == 1:
                 self.request_pageout()  # it may sleep because there was nothing to page out
 
@@ -258,7 +262,6 @@ class ResidentPages:
         page.reference = False
         if page.wire_count == 0:
             self.policy.deactivate(page)
-            self.tell("deactivate", page)
 
     def next_to_go(self, page: Page) -> None:
         """It is the next that pageout looks at."""

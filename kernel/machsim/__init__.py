@@ -23,6 +23,7 @@ SUBCOMMANDS = {
     "images": "kernel.machsim.images:images",
     "misses": "kernel.machsim.misses:misses",
     "pattern": "kernel.machsim.pattern:pattern",
+    "replay": "kernel.machsim.replay:replay",
     "run": "kernel.machsim.run:run",
 }
 

@@ -24,7 +24,8 @@ from mach.trace_file import Event, Trace
 
 ChromeEvent = dict[str, Any]
 SPANS = ("fault", "page_out", "pageout_scan", "wait", "lock_wait", "sleep", "device_read", "device_write")
-QUEUES = {"page_alloc": "in use", "activate": "active", "deactivate": "inactive", "wire": "wired", "page_free": "free"}
+QUEUES = {"page_alloc": "in transit", "page_out": "in transit", "wire": "wired", "page_free": "free"}
+COUNTED = ("in transit", "active", "inactive", "wired")
 
 
 def chrome_events(trace: Trace) -> Iterator[ChromeEvent]:
@@ -52,7 +53,7 @@ def chrome_events(trace: Trace) -> Iterator[ChromeEvent]:
                 yield base | {"ph": "s", "id": event.number, "name": name, "cat": "message"}
         elif not event.kind.endswith("_end"):
             yield base | {"ph": "i", "s": "t", "name": event.kind, "args": arguments}
-        if event.kind in QUEUES:
+        if event.kind in QUEUES or event.kind == "queue":
             yield {"ph": "C", "pid": pid, "ts": base["ts"], "name": "pages", "args": queues.after(event)}
 
 
@@ -122,10 +123,10 @@ class _Queues:
 
     def __init__(self) -> None:
         self._where: dict[int, str] = {}
-        self._counts: Counter[str] = Counter({name: 0 for name in QUEUES.values() if name != "free"})
+        self._counts: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
 
     def after(self, event: Event) -> dict[str, int]:
-        frame, where = event.values["frame"], QUEUES[event.kind]
+        frame, where = event.values["frame"], event.values.get("queue") or QUEUES[event.kind]
         before = self._where.pop(frame, None)
         if before is not None:
             self._counts[before] -= 1

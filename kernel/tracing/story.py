@@ -4,6 +4,7 @@ Interface:
     Fault                       a fault of a trace: .number (from 1), .how ("paged in", "zero-filled" ...), .seconds
     faults_of(trace) -> list of Fault
     story(trace, fault) -> lines
+    snake(name)                 of a message: as Mach writes it
 
 A story goes in the order of causes: what a thread did, and under it, further to the right, what that made others do.
 Where the fault had to wait for something that it did not cause itself (a page of memory), what ended the wait is told
@@ -160,7 +161,7 @@ def _span(seconds: float) -> str:
     return "0 us"
 
 
-def _snake(name: str) -> str:
+def snake(name: str) -> str:
     """MemoryObjectDataRequest -> memory_object_data_request."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
@@ -179,13 +180,15 @@ def _message(event: Event) -> str:
     said = []
     if "offset" in values:
         said.append(f"offset {values['offset']:#x}")
-    for name in ("length", "size", "data_length"):
+    if "recnum" in values:
+        said.append(f"block {values['recnum']}")
+    for name in ("length", "size", "data_length", "bytes_wanted"):
         if name in values:
             said.append(f"{values[name]} bytes")
     said += [str(values[name]) for name in ("desired_access", "error_value") if name in values]
     if values.get("precious"):
         said.append("precious")
-    return f"{_snake(values['message'])}({', '.join(said)})"
+    return f"{snake(values['message'])}({', '.join(said)})"
 
 
 def _send(trace: Trace, event: Event) -> str | None:
@@ -198,7 +201,7 @@ def _send(trace: Trace, event: Event) -> str | None:
 def _receive(trace: Trace, event: Event) -> str:
     sent = next((cause for cause in reversed(list(trace.causes(event))[:4]) if cause.kind == "send"), None)
     after = f", {_span(event.time - sent.time)} later" if sent is not None else ""
-    return f"receives {_snake(event.values['message'])}, message {event.values['seqno']} of that port{after}"
+    return f"receives {snake(event.values['message'])}, message {event.values['seqno']} of that port{after}"
 
 
 def _wait(trace: Trace, event: Event) -> str | None:
