@@ -3,9 +3,10 @@
 # make simulate SEEDS=5000  more schedules of kernel, pager and disk than `make test` searches
 # make fuzz MUTANTS=20000    more broken disks than `make test` tries
 # make docs    the pages that are made from the code; make man: man pages, into build/man
+# make bench-paper  the tables of the paper's section 7 (half an hour; not part of `make bench`)
 # make fixtures  the disks of fixtures/disks, made from their recipes into build/disks
 # Every target sets up what it needs: a .venv here, and libfuse2 by apt when we may.
-.PHONY: demo test check bench bench-bootfs bench-pager simulate fuzz docs man fixtures setup system clean
+.PHONY: demo test check bench bench-bootfs bench-pager bench-paper simulate fuzz docs man fixtures setup system clean
 SHELL := /bin/bash
 PYTHON ?= python3
 SEEDS ?= 2000
@@ -33,6 +34,9 @@ bench-bootfs: setup
 
 bench-pager: setup
 	$(BIN)/python -m benchmarks pager
+
+bench-paper: setup
+	$(BIN)/python -m benchmarks paper
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz --count $(MUTANTS)
