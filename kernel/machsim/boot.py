@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import click
 
@@ -182,7 +182,11 @@ def _run_with_process(order: Order) -> Outcome:
         disks = disks_of(device)
         programs = PROGRAMS | {"bootstrap": _bootstrap_with(service, order.image, disks)}
         machine = BootedMachine(runtime, order.memory, TerminalConsole(), disks, programs, ipc, NATIVE_TIME_SCALE)
-        return _outcome(order, machine, False)
+        outcome = _outcome(order, machine, False)
+        if outcome.halted.failed and process.has_died:
+            died = f"{outcome.halted.words}; the process of the default pager has died"
+            return replace(outcome, halted=Halted(died, failed=True))
+        return outcome
 
 
 def _bootstrap_with(service: SendRight, image: str, disks: dict[str, Disk]) -> Callable[[Program], int]:

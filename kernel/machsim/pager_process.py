@@ -1,7 +1,7 @@
 """A default pager that is a process of its own, started and ended by machsim.
 
 Interface:
-    PagerProcess()                 a context manager: a `pagerd` with no paging space yet, at .socket_path
+    PagerProcess()                 a context manager: a `pagerd` with no paging space yet, at .socket_path, unless it .has_died
     connected(runtime, process)    a context manager: (ipc, a right to its service), with a thread that hears it
 
 Not here: what is sent to it.
@@ -45,6 +45,10 @@ class PagerProcess:
                 self.__exit__(None, None, None)
                 raise click.ClickException("the default pager's process did not start")
         return self
+
+    @property
+    def has_died(self) -> bool:
+        return self._process.poll() is not None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         """End it, and wait until it has ended: nothing of a machine outlives it."""

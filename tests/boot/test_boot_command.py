@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -132,3 +134,17 @@ def test_the_pagers_process_is_told_of_a_file_that_is_unfit_as_the_task_is(made:
 def test_a_trace_of_a_boot_is_one_that_explain_reads(made: Path) -> None:
     boot(made, "mach.boot", "--disk", "disk.img", "--memory", "3M", "--trace", "boot.trace")
     run("machsim", "explain", made / "boot.trace")
+
+
+def test_a_pager_process_that_dies_is_told_and_not_waited_for(made: Path) -> None:
+    """P5: the fault on a page that only the dead pager had is an error, which stops this machine."""
+    command = [BIN / "machsim", "boot", "mach.boot", "--disk", "disk.img", "--memory", "3M", "--pager", "process"]
+    with subprocess.Popen(command, cwd=made, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as machine:
+        assert machine.stdout is not None
+        assert any("writing" in line for line in machine.stdout)
+        (pager,) = Path(f"/proc/{machine.pid}/task/{machine.pid}/children").read_text().split()
+        os.kill(int(pager), signal.SIGKILL)
+        _, errors = machine.communicate(timeout=SECONDS)
+    assert machine.returncode == 1
+    assert errors.splitlines()[-1].endswith("the process of the default pager has died")
+    assert "Traceback" not in errors
