@@ -1,7 +1,7 @@
 """A default pager that is a process of its own, started and ended by machsim.
 
 Interface:
-    PagerProcess()                 a context manager: a `pagerd` with no paging space yet, at .socket_path, unless it .has_died
+    PagerProcess()                 a context manager: a `pagerd` without paging space, at .socket_path; .has_died
     connected(runtime, process)    a context manager: (ipc, a right to its service), with a thread that hears it
 
 Not here: what is sent to it.
