@@ -1,6 +1,6 @@
 # make demo    the main job, shown step by step        make test    all the tests
 # make check   ruff, mypy --strict, the import law     make bench   measures, as tables
-# make simulate SEEDS=5000  more schedules of kernel, pager and disk than `make test` searches
+# make simulate SEEDS=5000  more stories of kernel, pagers and disk than `make test` tells
 # make fuzz MUTANTS=20000    more broken disks than `make test` tries
 # make docs    the pages that are made from the code; make man: man pages, into build/man
 # make bench-paper  the tables of the paper's section 7 (half an hour; not part of `make bench`)

@@ -2,12 +2,13 @@
 
 Interface:
     CoherentReader(processor, ipc, resident)
-        .read_object(object, offset, length) -> bytes    MachError: KERN_MEMORY_ERROR
+        .read_object(object, offset, length) -> bytes    MachError: KERN_MEMORY_ERROR, KERN_NO_ACCESS
         .read_map(vm_map, address, length) -> bytes      MachError: KERN_INVALID_ADDRESS; ends at the first hole
 
 A page that only the pager has is asked for as any page is, with read access, so that the pager keeps it; but the
-request names a control port of the reader's own.  A pager answers to the port that the request names, and so nothing
-becomes resident.
+request names a control port of the reader's own.  The default pager answers to the port that the request names, and
+so nothing becomes resident.  A user pager may do as it likes, and give its only copy away: it is not asked, and what
+only it has cannot be seen from outside (KERN_NO_ACCESS).
 
 Invariants:
     1. No page's state, queue or residence changes, and no reference bit.
@@ -139,8 +140,11 @@ class CoherentReader:
             if page is None and at.is_lost(offset):
                 raise MachError(KernReturn.KERN_MEMORY_ERROR, f"a page of object {at.object_id} died with its pager")
             asked_in_vain = page is not None and page.absent and not page.busy
-            if at.pager_ready and at.may_have(offset) and not asked_in_vain and (at.object_id, offset) not in absent:
-                return at, offset
+            if at.may_have(offset) and not asked_in_vain and (at.object_id, offset) not in absent:
+                if not at.internal:
+                    raise MachError(KernReturn.KERN_NO_ACCESS, f"a page of object {at.object_id} is its user pager's")
+                if at.pager_ready:
+                    return at, offset
             offset += at.shadow_offset
             at = at.shadow
         return bytes(self._page_size)

@@ -21,7 +21,7 @@ Not here: which pages, and when (kernel/pageout.py, kernel/lock_request.py).
 
 from __future__ import annotations
 
-from kernel.page import Page
+from kernel.page import DIRTY, MODIFIED, Page
 from kernel.pagers import Pagers
 from kernel.processor import Processor
 from kernel.resident import ResidentPages
@@ -69,7 +69,7 @@ class Laundry:
         external."""
         transit = _Transit(self._objects.allocate(len(pages) * self._resident.page_size))
         offset = pages[0].offset
-        dirty = any(page.dirty for page in pages)
+        dirty = any(page.flags & (DIRTY | MODIFIED) for page in pages)
         data = b"".join(self._resident.store.read(page.frame) for page in pages)
         self._objects.paging_begin(object)
         kept = keep and self._keep(pages, transit.object)

@@ -2,6 +2,7 @@
 
 Interface:
     LockRequests(processor, resident, objects, laundry)
+        .waiting                     requests that wait, by object; each object has a reference for it
         .handle(object, message)     does what is asked and says lock_completed; in a thread of its own if it must wait
 
 For each page of the range that is in memory: access is restricted at once, by unmapping it, or loosened; what should be
@@ -10,7 +11,8 @@ wired keeps a flush waiting, until it is unwired; that it is given back need not
 17): a copy goes.
 
 Invariants:
-    1. The requests of one object are done in the order in which they came.
+    1. All of a request is done at once but the flushing of wired pages, and that makes no later request wait: whatever
+       it asked for those pages is over when they leave.
     2. lock_completed is sent once, when nothing of the request is left to do.
     3. The thread that handles a message never waits, whatever its sender asks.
 
@@ -18,8 +20,6 @@ Not here: what a lock makes a fault do (kernel/vm_fault.py).
 """
 
 from __future__ import annotations
-
-from collections import deque
 
 from kernel.laundry import Laundry
 from kernel.page import ABSENT, BUSY, DIRTY, ERROR, MODIFIED, PRECIOUS, Page
@@ -42,42 +42,55 @@ class LockRequests:
         self._resident = resident
         self._objects = objects
         self._laundry = laundry
-        self._waiting: dict[VmObject, deque[MemoryObjectLockRequest]] = {}
+        self.waiting: dict[VmObject, list[MemoryObjectLockRequest]] = {}
 
     def handle(self, object: VmObject, message: MemoryObjectLockRequest) -> None:
         """In the sender's context."""
         with self._processor.lock:
-            queue = self._waiting.get(object)
-            refused = not object.alive or (queue is not None and len(queue) >= WAITING_MAX)
-            if not refused and queue is not None:
-                queue.append(message)  # INV-1
-                return
-            if not refused and not self._apply(object, message):
-                self._waiting[object] = deque([message])
-                self._objects.reference(object)
-                name = f"lock request of object {object.object_id}"
-                self._processor.runtime.fork(lambda: self._go_on(object), name, daemon=True)
-                return
+            waiting = self.waiting.get(object, ())
+            refused = not object.alive or len(waiting) >= WAITING_MAX
+            complete = not refused and self._apply(object, message)
+            if not refused and not complete:
+                self._await_unwiring(object, message)
         if refused:
             drop_rights(message)
-        else:
+        elif complete:
             self._completed(object, message)
+
+    def _await_unwiring(self, object: VmObject, message: MemoryObjectLockRequest) -> None:
+        if object in self.waiting:
+            self.waiting[object].append(message)
+            return
+        self.waiting[object] = [message]
+        self._objects.reference(object)
+        name = f"lock request of object {object.object_id}"
+        self._processor.runtime.fork(lambda: self._go_on(object), name, daemon=True)
 
     def _go_on(self, object: VmObject) -> None:
         """The thread that waits for wired pages of the object."""
-        queue = self._waiting[object]
+        requests = self.waiting[object]
         while True:
             with self._processor.lock:
-                if not queue:
-                    del self._waiting[object]
+                done = [message for message in list(requests) if self._apply(object, message)]
+                for message in done:
+                    requests.remove(message)
+                ended = not requests
+                if ended:
+                    del self.waiting[object]
                     self._objects.deallocate(object)
-                    return
-                while not self._apply(object, queue[0]):
+                elif not done and all(self._is_held(object, message) for message in requests):
                     self._processor.wait(
                         (object, "unwired"), lambda: f"a wired page of object {object.object_id} to be unwired"
                     )
-                message = queue.popleft()
-            self._completed(object, message)
+            for message in done:
+                self._completed(object, message)
+            if ended:
+                return
+
+    def _is_held(self, object: VmObject, message: MemoryObjectLockRequest) -> bool:
+        """Whether a page is still wired: it may have been unwired while another was being sent."""
+        start = max(message.offset - object.paging_offset, 0)
+        return any(page.wire_count for _, page in object.pages.items(start, min(start + message.size, object.size)))
 
     def _completed(self, object: VmObject, message: MemoryObjectLockRequest) -> None:
         reply, control = message.reply, object.control

@@ -62,7 +62,7 @@ class MemoryObjects:
         self._objects = objects
         self._pagers = pagers
         self._page_size = resident.page_size
-        self._lock_requests = LockRequests(processor, resident, objects, laundry)
+        self.lock_requests = LockRequests(processor, resident, objects, laundry)
         pagers.dispatch = self.dispatch
         self._handlers: dict[type[Message], Handler] = {
             MemoryObjectDataSupply: self.memory_object_data_supply,
@@ -239,7 +239,7 @@ class MemoryObjects:
             self.counts["replies_refused"] += 1
             drop_rights(message)
             return
-        self._lock_requests.handle(object, message)
+        self.lock_requests.handle(object, message)
 
     def memory_object_destroy(self, object: VmObject, message: MemoryObjectDestroy) -> None:
         """The pager gives the object up: as if it had died (mach.md 5.7)."""

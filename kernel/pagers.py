@@ -47,7 +47,7 @@ from mach.memory_object import (
 )
 from mach.message import Message
 from mach.notify import DeadName
-from mach.ports import DeadPort, Ipc, Port, ReceiveRight, SendRight
+from mach.ports import DeadPort, Ipc, Port, ReceiveRight, SendRight, drop_rights
 
 PROTECTIONS = tuple(VmProt(bits) for bits in range(8))
 
@@ -192,7 +192,7 @@ class Pagers:
         if pager is None or control is None or name is None:
             return
         with self._processor.unlocked:
-            control.resign_kobject()
+            control.become_kobject(drop_rights)  # a pager that still sends must not wait for itself to receive
             self._send(pager, MemoryObjectTerminate(control, name))
             pager.drop()
         del self.by_port[pager.port]

@@ -60,7 +60,10 @@ class VmCopy:
     def _share(self, vm_map: VmMap, pmap: Pmap, entry: MapEntry) -> MapEntry:
         """Both write to one object from now on; what is only a copy, or copied from, is shadowed before."""
         object = vm_map.object_of(entry)
-        if entry.needs_copy or (object.shadowed and not entry.wired_count):
+        settled = (
+            entry.is_shared or entry.wired_count
+        )  # it must stay the same object, and nobody else names these pages
+        if entry.needs_copy or (object.shadowed and not settled):
             self._write_protect(pmap, entry)
             self._shadows.shadow(entry)
             object = vm_map.object_of(entry)
