@@ -1,12 +1,13 @@
 # make demo    the main job, shown step by step        make test    all the tests
 # make check   ruff, mypy --strict, the import law     make bench   measures, as tables
 # make simulate SEEDS=5000  more stories of kernel, pagers and disk than `make test` tells
+# make simulate-pager SEEDS=20000  more worlds of the pager with failing disks and hostile clients
 # make fuzz MUTANTS=20000    more broken disks than `make test` tries
 # make docs    the pages that are made from the code; make man: man pages, into build/man
 # make bench-paper  the tables of the paper's section 7 (half an hour; not part of `make bench`)
 # make fixtures  the disks of fixtures/disks, made from their recipes into build/disks
 # Every target sets up what it needs: a .venv here, and libfuse2 by apt when we may.
-.PHONY: demo test check bench bench-bootfs bench-pager bench-paper simulate fuzz docs man fixtures setup system clean
+.PHONY: demo test check bench bench-bootfs bench-pager bench-paper simulate simulate-pager fuzz fuzz-socket kill-pager docs man fixtures setup system clean
 SHELL := /bin/bash
 PYTHON ?= python3
 SEEDS ?= 2000
@@ -44,6 +45,9 @@ fuzz: setup
 docs: setup
 	$(BIN)/python docs/make_protocol.py
 	$(BIN)/python docs/make_formats.py
+
+simulate-pager: setup
+	PAGER_SEEDS=$(SEEDS) $(BIN)/pytest -q -n 2 tests/simulation
 
 simulate: setup
 	SEEDS=$(SEEDS) $(BIN)/pytest -q -n 2 tests/test_simulated_system.py
