@@ -2,6 +2,7 @@
 # make check   ruff, mypy --strict, the import law     make bench   measures, as tables
 # make simulate SEEDS=5000  more stories of kernel, pagers and disk than `make test` tells
 # make simulate-pager SEEDS=20000  more worlds of the pager with failing disks and hostile clients
+# make fuzz-socket MESSAGES=1000000, make kill-pager KILLS=200  hostile clients and kill -9 for a live pagerd
 # make fuzz MUTANTS=20000    more broken disks than `make test` tries
 # make docs    the pages that are made from the code; make man: man pages, into build/man
 # make bench-paper  the tables of the paper's section 7 (half an hour; not part of `make bench`)
@@ -11,6 +12,8 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 SEEDS ?= 2000
+MESSAGES ?= 1000000
+KILLS ?= 200
 MUTANTS ?= 20000
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,6 +41,11 @@ bench-pager: setup
 
 bench-paper: setup
 	$(BIN)/python -m benchmarks paper
+fuzz-socket: setup
+	PYTHONPATH=tests:. $(BIN)/python -m tests.hostile.socket_fuzz --messages $(MESSAGES)
+
+kill-pager: setup
+	KILLS=$(KILLS) $(BIN)/pytest -q -n 0 tests/hostile/test_kill_at_write.py
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz --count $(MUTANTS)

@@ -2,7 +2,7 @@
 
 Interface:
     PagingKernel(socket, pages)
-        .page_in(page, count)      the pages' bytes, checked to be what they should be only in length
+        .page_in(page, count)      the pages' bytes; LookupError if there are none, DeadPort if the pager has died
         .page_out(page, data)      sent; nothing answers a data_write
         .settle(page)              until the last write of `page` is on backing store
     python -m benchmarks.pager_kernel SOCKET PAGES CLUSTER SECONDS    pages in until then; prints pages and seconds
@@ -21,7 +21,7 @@ from mach.memory_object import (
     VmProt,
 )
 from mach.message import Message
-from mach.ports import Ipc
+from mach.ports import DeadPort, Ipc
 from mach.socket_carrier import Network
 from mach.threads import NativeRuntime
 
@@ -52,9 +52,12 @@ class PagingKernel:
         data = b""
         while len(data) < count * PAGE:
             while not self._got:
+                if self._memory_object.dead:
+                    raise DeadPort("the pager has died")
                 self._network.poll(None)
             answer = self._got.pop()
-            assert isinstance(answer, MemoryObjectDataSupply), answer
+            if not isinstance(answer, MemoryObjectDataSupply):
+                raise LookupError(f"page {page}: {type(answer).__name__}")
             data = data + answer.data if data else answer.data
         return data
 
