@@ -54,7 +54,8 @@ def drain(pager: DefaultPager, partition: PagingPartition, cancelled: Callable[[
     moved = 0
     try:
         pager.store.rearrange()
-        while used := partition.total - partition.free - partition.bad:
+        while not partition.close():
+            used = partition.total - partition.free - partition.bad
             if used > pager.store.free_pages:
                 words = f"{partition.name} holds {used} pages, and {pager.store.free_pages} slots are free elsewhere"
                 raise CannotRemove(words, for_want_of_room=True)

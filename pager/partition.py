@@ -5,7 +5,7 @@ Interface:
         .allocate(count, owner) -> (first slot, how many)     NoPagingSpace
         .free_slot(slot), .retire(slot), .used_row(slot, limit)
         .read(slot, count) -> bytes, .write(slot, data)    BackingStoreError
-        .begin_going_away() -> bool, .stay(), .grow(blocks)
+        .begin_going_away() -> bool, .stay(), .close() -> bool, .grow(blocks)
         .total, .free, .bad, .going_away, .priority; .map(first, count), .bad_slots(limit)
     NoPagingSpace, BackingStoreError
 
@@ -65,6 +65,7 @@ class PagingPartition:
         self.page_size = page_size
         self.priority = priority  # of two partitions with room the one with the higher is written to
         self.going_away = False  # drain.py is emptying it: slots are given out only if there are none elsewhere
+        self._closed = False
         self._runtime = runtime
         self._lock = runtime.mutex("partition", LockRank.PARTITION)
         self._cached: Callable[[int, int], bytes | None] | None = getattr(device, "read_cached", None)
@@ -113,7 +114,7 @@ class PagingPartition:
         NoPagingSpace if none is to be had.
         """
         with self._lock:
-            first, given = self._slots.allocate(count, owner)
+            first, given = (0, 0) if self._closed else self._slots.allocate(count, owner)
         if not given:
             raise NoPagingSpace(self.name)
         return first, given
@@ -143,6 +144,12 @@ class PagingPartition:
         with self._lock:
             was, self.going_away = self.going_away, True
             return not was
+
+    def close(self) -> bool:
+        """Give out no slots any more, if none is in use; whether that is so.  Only so can nobody come in between."""
+        with self._lock:
+            self._closed = self._slots.total == self._slots.free + self._slots.bad
+            return self._closed
 
     def stay(self) -> None:
         with self._lock:

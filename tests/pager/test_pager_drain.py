@@ -12,6 +12,7 @@ from mach.kern_return import KernReturn
 from mach.rpc import call
 from mach.threads.simulated import SimulatedRuntime
 from pager.drain import CannotRemove, drain
+from pager.partition import NoPagingSpace
 
 PAGES = 12
 
@@ -240,3 +241,21 @@ def test_partitions_come_and_go_under_load_and_no_page_is_lost(block: int) -> No
             assert world.pager.totals()["page_errors"] == 0
 
         runtime.run(run)
+
+
+def test_a_partition_found_empty_takes_no_page_between_that_and_its_end() -> None:
+    """27: while there is room nowhere else a partition that is going away still takes pages, until it is closed."""
+
+    def body(world: World) -> None:
+        partition = world.pager.store.partition(0)
+        assert partition.begin_going_away()
+        index, slot, _ = world.pager.store.allocate(1)
+        assert index == 0
+        assert not partition.close()
+        partition.free_slot(slot)
+        assert partition.close()
+        with pytest.raises(NoPagingSpace):
+            world.pager.store.allocate(1)
+        partition.stay()
+
+    worlds(body, seeds=1)
