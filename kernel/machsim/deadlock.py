@@ -9,7 +9,7 @@ Not here: the experiments and how they are told (kernel/machsim/lab/).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import click
 
@@ -62,7 +62,7 @@ def _list(as_json: bool) -> None:
         click.echo(f"{name:{width}}  {experiment.title} (§{experiment.sections})")
 
 
-def _show(names: list[str], seeds: Iterable[int], as_json: bool) -> bool:
+def _show(names: list[str], seeds: Sequence[int], as_json: bool) -> bool:
     """Run and tell each; whether all went as they should."""
     from kernel.machsim.lab import EXPERIMENTS
     from kernel.machsim.lab.experiment import perform, search
@@ -72,9 +72,8 @@ def _show(names: list[str], seeds: Iterable[int], as_json: bool) -> bool:
     failed: list[str] = []
     for name in names:
         experiment = EXPERIMENTS[name]
-        found = search(experiment, seeds)
-        seed = found if found is not None else next(iter(seeds))
-        without, with_protection = (perform(experiment, seed, protected) for protected in (False, True))
+        without = search(experiment, seeds)
+        with_protection = perform(experiment, without.seed, protected=True)
         if as_json:
             told.append(facts(experiment, without, with_protection))
         else:

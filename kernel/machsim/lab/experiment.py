@@ -4,7 +4,7 @@ Interface:
     Experiment      a protection: its name, what it is, which paragraph asks for it, and a program that needs it
     Bench           where one run of it happens: a simulated runtime, a machine, whether the protection is there
     perform(experiment, seed, protected) -> Result
-    search(experiment, seeds) -> the first seed of them whose unprotected run does not complete, or None
+    search(experiment, seeds) -> Result    of the first seed whose unprotected run ends as it is expected to
     WrongResult     raised by an experiment's program: what it read is not what it wrote
 
 Invariants:
@@ -115,9 +115,10 @@ def perform(experiment: Experiment, seed: int, protected: bool) -> Result:
     return Result(seed, protected, outcome, runtime.steps, seconds, words, waits, dict(bench.facts), what_is)
 
 
-def search(experiment: Experiment, seeds: Iterable[int]) -> int | None:
-    """The first seed whose run without the protection ends as expected."""
+def search(experiment: Experiment, seeds: Iterable[int]) -> Result:
+    """The first run of these schedules that ends as it is expected to without the protection; or else the last one."""
     for seed in seeds:
-        if perform(experiment, seed, protected=False).outcome is experiment.expected:
-            return seed
-    return None
+        result = perform(experiment, seed, protected=False)
+        if result.outcome is experiment.expected:
+            break
+    return result

@@ -32,25 +32,26 @@ NO_WIRING = Experiment(
     "no-wiring",
     "the default pager's code, stacks and buffers are not wired",
     "4, 5.4",
-    "The default memory manager must be resident: nobody else can page its code and data into memory (§4).",
-    "its memory allocator uses vm_wire on all that it allocates (§5.4)",
+    "Nobody but the default pager can bring a page of temporary memory back; so its own code and data must never leave "
+    "memory (§4).",
+    "what the pager allocates is wired by vm_wire before it is used (§5.4)",
     _no_wiring,
 )
 NO_RESERVE = Experiment(
     "no-reserve",
     "no pages are kept back for privileged threads",
     "4, 5.1",
-    "The default memory manager cannot block to wait for more physical memory, since freeing physical memory requires "
-    "that its contents be paged out through the default memory manager (§4).",
-    "the last 15 pages are only for threads that are wired: vm_page_free_reserved (§4, §5.1)",
+    "Memory becomes free by paging out, and paging out is the default pager's work: it must never have to wait for "
+    "free memory itself (§4).",
+    "the last 15 free pages are for privileged threads only (vm_page_free_reserved)",
     _no_reserve,
 )
 NO_PRIVILEGE = Experiment(
     "no-privilege",
     "the default pager's threads are not privileged",
     "4, 5.1, 5.4",
-    "There is a reserve, but not for the pager: its threads wait for memory like everybody's, and memory becomes free "
-    "only by their own work (§4).",
-    "thread_wire lets the threads of the default memory manager always allocate memory (§5.1, §5.4)",
+    "A reserve helps only those who may use it. The default pager's threads must be among them: memory becomes free by "
+    "their work alone (§4).",
+    "thread_wire makes a thread one that may take the last pages (§5.1, §5.4)",
     _no_privilege,
 )

@@ -70,8 +70,7 @@ ROGUE_PAGER = Experiment(
     "rogue-pager",
     "pages on their way to a user's pager are not paged out again if it keeps them",
     "3",
-    "A memory manager may take an arbitrary amount of time to write a page, or not write it at all.  While the page is "
-    "in transit it still consumes main memory: it must be paged out by the default memory manager (§3).",
-    "what an external pager has been sent is temporary memory, which goes to the default pager (§3)",
+    "A user's pager may be slow, or never write what it was sent. Until it frees the pages they occupy memory (§3).",
+    "pages in transit to an external pager are temporary memory, which the default pager takes if it must (§3)",
     _rogue_pager,
 )

@@ -195,27 +195,26 @@ ONE_POOL = Experiment(
     "one-pool",
     "one pool of threads serves temporary objects and everybody else",
     "4",
-    "The threads that handle default memory manager functions must be distinguished from threads that do not: when "
-    "memory is short the others may block waiting for it, and if the default memory manager's can block waiting for "
-    "those, a deadlock results (§4).",
-    "threads and port sets of their own for temporary objects (§4)",
+    "Who serves ordinary programs may have to wait for memory when it is short. If every thread that could page out is "
+    "doing just that, nothing is ever paged out again (§4).",
+    "temporary objects have port sets and threads of their own (§4)",
     _one_pool,
 )
 DEVICE_TASK = Experiment(
     "device-task",
     "device writes go through a device task, whose threads take pageable requests too",
     "5.6",
-    "If one pool of service threads handled both pageable and locked-down memory, a write request from the default "
-    "memory manager could be blocked because pageable memory in a previous write request was paged out (§5.6).",
-    "the device_write message is processed in the context of the calling thread (§5.6)",
+    "A thread of such a task may find the data of somebody's write paged out, and wait for the default pager; and at "
+    "that moment the default pager may wait for the thread (§5.6).",
+    "a message to a device port is handled by the thread that sends it (§5.6)",
     _device_task,
 )
 FILE_SYSTEM = Experiment(
     "file-system",
     "the paging file gets its blocks from the file system when pages go out",
     "4, 5.2",
-    "The default memory manager cannot block to wait for the file system to allocate temporary disk storage, since the "
-    "file system itself may be pageable (§4).",
-    "the paging file is pre-allocated: the pager is given a list of disk blocks at startup (§5.2)",
+    "A file system is a program like others, and pageable. A pager that has to ask it for room in order to page out "
+    "waits for one who may be waiting for pageout (§4).",
+    "the paging file has all its blocks beforehand, and the pager has the list of them (§5.2)",
     _file_system,
 )
