@@ -2,7 +2,7 @@
 
 Interface: each request but device_close is an RPC, answered by the message of the same name with Reply, 100 higher.
     DeviceOpen              to the master device port, which only who holds it can do: a name for a device port
-    DeviceRead, DeviceWrite, DeviceGetStatus, DeviceClose    to that device port
+    DeviceRead, DeviceWrite, DeviceWriteInband, DeviceGetStatus, DeviceClose    to that device port
     DevMode, DEV_GET_SIZE, RECORD_BYTES, MAX_TRANSFER_BYTES
 
 Results are D_SUCCESS (KERN_SUCCESS) or a D_ code (mach/kern_return.py).  A record is a sector.  The data of a write is
@@ -70,6 +70,22 @@ class DeviceWrite(Message):
 
 @message(2902)
 class DeviceWriteReply(Message):
+    result: Result
+    bytes_written: U32
+
+
+@message(2803)
+class DeviceWriteInband(Message):
+    """As DeviceWrite; its data, at most 128 bytes, stands in the message itself."""
+
+    reply: SendOnceRight
+    mode: Mode
+    recnum: U64
+    data: bytes
+
+
+@message(2903)
+class DeviceWriteInbandReply(Message):
     result: Result
     bytes_written: U32
 

@@ -3,7 +3,8 @@
 Interface:
     MessageQueue(receivers, name)   what waits at a port, or at all ports of a set; and the threads that wait there
     Receivers(runtime)              .receive(queue, timeout), .serve(queue, handle): for receivers
-                                    .announce(queue), .announce_fed(queue), .resign(): for senders, with .lock held
+                                    .announce(queue), .announce_fed(queue), .close(queue, why), .resign(): for
+                                    senders, with .lock held
 
 With a feeder (mach/feeder.py), one thread at a time has the *lead*: it polls the feeder when its own queue is empty.
 A thread that serves keeps the lead while it handles what came, and passes it on before it may sleep (its *duty*,
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
 class MessageQueue:
     """Where the receivers of a port, or of all ports of a set, wait."""
 
-    def __init__(self, receivers: Receivers, name: str) -> None:
+    def __init__(self, receivers: Receivers, name: str, of_set: bool = False) -> None:
         self.name = name
+        self.of_set = of_set
+        self.closed: Exception | None = None  # what who receives here gets: its port, or its set, has died
         self.messages: deque[tuple[Port, Message]] = deque()
         self.arrived = receivers.runtime.condition(receivers.lock, f"{name}.arrived")
         self.waiting = 0  # threads that sleep on `arrived`
@@ -63,6 +66,8 @@ class Receivers:
                 with self.lock:
                     if queue.messages:
                         return self._take(queue)
+                    if queue.closed is not None:
+                        raise queue.closed
                     left = None if deadline is None else deadline - self.runtime.now()
                     if left is not None and left <= 0:
                         return None
@@ -167,6 +172,13 @@ class Receivers:
             queue.arrived.signal()
             return False
         return self._leading is queue and self._leader is not self.runtime.current()
+
+    def close(self, queue: MessageQueue, why: Exception) -> None:
+        """Nothing will come there any more: who waits there, or comes to, gets `why`."""
+        queue.closed = why
+        queue.arrived.broadcast()
+        if self._leading is queue and self.feeder is not None and self._leader is not self.runtime.current():
+            self.feeder.wake()
 
     def announce_fed(self, queue: MessageQueue) -> None:
         """Wake a sleeper for a message that the leader has just polled, unless it is for the leader itself."""

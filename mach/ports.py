@@ -6,8 +6,8 @@ Interface:
                           destroy
     SendRight             send, copy, drop, watch (dead-name notification), dead
     SendOnceRight         send (uses it up), drop (its port hears SendOnce)
-    PortSet               add, receive
-    DeadPort              the destination has died
+    PortSet               add, remove, receive, serve, destroy
+    DeadPort              the destination has died, or what is received from
 
 A right is an object, and holding the object is holding the right: nothing can be reached without one.  Whatever
 rights a message carries belong to its receiver: a sender puts in `right.copy()` (COPY_SEND), `receive.make_send()`
@@ -233,6 +233,8 @@ class ReceiveRight(Right):
             watchers, port.watchers = port.watchers, {}
             notify, port.notify = port.notify, None
             port.space.broadcast()
+            if not port.queue.of_set:
+                ipc.close(port.queue, DeadPort(f"port {port.name} died while a message was awaited there"))
         if notify is not None:
             notify.discard()
         for message in lost:
@@ -246,7 +248,7 @@ class PortSet:
 
     def __init__(self, ipc: Ipc, name: str) -> None:
         self._ipc = ipc
-        self._queue = MessageQueue(ipc, name)
+        self._queue = MessageQueue(ipc, name, of_set=True)
 
     def add(self, right: ReceiveRight) -> None:
         """Put a port into the set, with what is queued at it."""
@@ -260,6 +262,20 @@ class PortSet:
                 wake |= ipc.announce(self._queue)
         if wake and ipc.feeder is not None:
             ipc.feeder.wake()
+
+    def remove(self, right: ReceiveRight) -> None:
+        """Take a port out again, with what is queued at it."""
+        port = right.port
+        with self._ipc.lock:
+            if port.queue is self._queue:
+                port.queue = MessageQueue(self._ipc, port.name)
+                port.queue.messages.extend(entry for entry in self._queue.messages if entry[0] is port)
+                self._queue.messages = deque(entry for entry in self._queue.messages if entry[0] is not port)
+
+    def destroy(self) -> None:
+        """The set is no more: who receives from it gets DeadPort.  Its ports must have left it."""
+        with self._ipc.lock:
+            self._ipc.close(self._queue, DeadPort(f"{self._queue.name} died while a message was awaited there"))
 
     def receive(self, timeout: float | None = None) -> Received | None:
         """The next message of any port in the set, or None after `timeout` seconds."""
@@ -348,6 +364,8 @@ def _tell(notify: SendOnceRight, message: Message) -> None:
 def drop_rights(message: Message) -> None:
     """Destroy what a message that nobody will receive carries: its rights (INV-3), and its page data."""
     for field in fields(message):  # type: ignore[arg-type]
-        if isinstance(value := getattr(message, field.name), Right):
-            value.drop()
+        value = getattr(message, field.name)
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, Right):
+                part.drop()
     vm_deallocate(getattr(message, "data", b""))

@@ -48,6 +48,7 @@ class LockRank(enum.IntEnum):
     PARTITION = 50  # one partition's slots
     DEVICE = 60  # a device queue
     CARRIER = 70  # one connection: its names, its outgoing side
+    SPACE = 75  # one task's names of rights
     IPC = 80  # rights and queues of all ports
 
 
