@@ -4,6 +4,7 @@ Interface:
     DeviceService(runtime, ipc, processor, memory, manager, ...)
         .master                    a send right to the master device port: who holds it may open devices
         .attach(name, medium, exclusive=False)
+        .attach_stream(name, port)    a device that is no disk: who opens it gets a right to that port
         .start()                   forks io_done, and the engine of each device
         .serve, .handle            how a device's port is served, which a device task changes (kernel/device_task.py)
         .counts
@@ -79,6 +80,7 @@ class DeviceService:
         self._manager = manager
         self.serve: Callable[[Device, ReceiveRight], None] = self._serve_in_senders_context
         self._devices: dict[str, Device] = {}
+        self._streams: dict[str, ReceiveRight] = {}
         self._completed: deque[Operation] = deque()
         self._started = False
         self._master = ipc.allocate("device master", kobject=self._master_message)
@@ -98,6 +100,9 @@ class DeviceService:
         if self._started:
             device.start()
 
+    def attach_stream(self, name: str, port: ReceiveRight) -> None:
+        self._streams[name] = port
+
     def start(self) -> None:
         self._started = True
         self._runtime.fork(self._io_done, "io_done", daemon=True).vm_privilege = True
@@ -114,6 +119,9 @@ class DeviceService:
 
     def device_open(self, message: DeviceOpen) -> None:
         """A device that is open already has one more user of the same port; an exclusive one refuses."""
+        stream = self._streams.get(message.name)
+        if stream is not None:
+            return self._answer(message.reply, DeviceOpenReply(SUCCESS, stream.make_send()))
         device = self._devices.get(message.name) if len(message.name) <= MAX_NAME_BYTES else None
         with self._processor.lock:
             if device is None:
@@ -124,7 +132,7 @@ class DeviceService:
                 result = SUCCESS
                 device.open_count += 1
             right = self._right(device) if result == SUCCESS and device is not None else None
-        self._answer(message.reply, DeviceOpenReply(result, right))
+        return self._answer(message.reply, DeviceOpenReply(result, right))
 
     def _right(self, device: Device) -> SendRight:
         """A right to the device's port, which is made at the first open."""

@@ -39,7 +39,7 @@ from kernel.vm_object import VmObjects
 from kernel.vm_wire import VmWire
 from mach.kern_return import KernReturn, MachError
 from mach.memory_object import VmProt
-from mach.ports import Ipc, SendRight
+from mach.ports import Ipc, KObject, SendRight
 from mach.threads import Runtime, Thread
 
 MINIMUM_PAGES = 64  # twice free_target of the smallest machine: below, pageout would chase its own reserve
@@ -159,6 +159,10 @@ class Host:
                 self.wiring.unwire(task.map, address, size)
             elif size > 0:
                 self.wiring.wire(task.map, address, size, access)
+
+    def become_priv_kobject(self, kobject: KObject) -> None:
+        """What handles the messages to the privileged host port."""
+        self._priv_port.become_kobject(kobject)
 
     def is_priv(self, right: SendRight | None) -> bool:
         """Holding a send right to that port is the only credential (mach.md 4.11)."""

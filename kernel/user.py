@@ -3,8 +3,10 @@
 Interface:
     UserKernel(host, executor, halt)    mach.program.KernelCalls, for the programs of this machine
         .task_create(name) -> UserTask
-    UserTask                            mach.program.TaskPort: a Task, its special ports, its rights by name
+    UserTask                            mach.program.TaskPort: a Task, its port names, its special ports, its threads
     UserThread                          mach.program.ThreadPort: registers; resume() lets the executor run it
+        .runnable()                     an executor asks between two instructions: waits while it is suspended
+    Registers                           what an executor offers of a thread that it has begun to run
     Executor                            runs the program at a thread's registers; returns its exit status: 0 is well
     ProgramFault                        what an executor raises for an exception other than a failed reference
     Halt(processor)                     how the machine stops: .now(words, failed) and .wait() -> Halted
@@ -20,10 +22,14 @@ Not here: how a program is found or executed; address maps (kernel/task.py).
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import NoReturn
+from functools import partial
+from typing import NoReturn, Protocol
 
+from kernel import mach_server
 from kernel.host import Host
+from kernel.ipc_space import IpcSpace
 from kernel.processor import Processor
 from kernel.task import Task
 from kernel.vm_map import MapEntry
@@ -31,13 +37,21 @@ from mach.argument_block import VM_MAX_ADDRESS
 from mach.exception import ExceptionRaise, ExceptionRaiseReply, ExceptionType
 from mach.kern_return import KernReturn, MachError
 from mach.memory_object import VmProt
-from mach.ports import DeadPort, SendRight
+from mach.ports import DeadPort, Port, SendRight
 from mach.program import Panicked
 from mach.rpc import call
 from mach.threads import Thread
 
 EXC_BAD_ACCESS = ExceptionType.EXC_BAD_ACCESS
 Executor = Callable[["UserThread"], int]
+
+
+class Registers(Protocol):
+    """The registers of a thread, by the names of its machine; "pc" and "sp" on every machine."""
+
+    def get(self, name: str) -> int: ...
+
+    def set(self, name: str, value: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +99,11 @@ class UserKernel:
         self.executor = executor
         self.halt = halt
         self.page_size = host.page_size
+        self.host_port = host.ipc.allocate("host", kobject=partial(mach_server.host_message, self))
+        self.by_port: dict[Port, UserTask | UserThread] = {}  # whose port it is
         self._running = 0  # threads
         self._failures: list[str] = []
+        host.become_priv_kobject(partial(mach_server.host_priv_message, self))
 
     def begin(self) -> None:
         """A thread of a program runs from now on."""
@@ -129,9 +146,19 @@ class UserTask:
         self.kernel = kernel
         self.task = task
         self.name = task.name
-        self.rights: dict[int, SendRight] = {}
+        self.space = IpcSpace(kernel.host.ipc, kernel.host.runtime, task.name)
+        self.threads: list[UserThread] = []
+        self.suspend_count = 0
+        self.halted = False
+        self.port = kernel.host.ipc.allocate(f"task {task.name}", kobject=partial(mach_server.task_message, self))
+        kernel.by_port[self.port.port] = self
         task.map.maximum = VM_MAX_ADDRESS
         self._special: dict[str, SendRight] = {}
+
+    @property
+    def rights(self) -> dict[int, SendRight]:
+        """Its send rights by name."""
+        return self.space.send_rights()
 
     def vm_allocate(self, size: int, address: int | None = None) -> int:
         return self.task.vm_allocate(size, address)
@@ -150,12 +177,19 @@ class UserTask:
 
     def write(self, address: int, data: bytes) -> None:
         self.task.write(address, data)
+        self.wrote(address, len(data))
+
+    def wrote(self, address: int, length: int) -> None:
+        """The kernel has stored there: what a processor keeps of the pages, translated code among it, is stale."""
+        if self.task.pmap.shootdown is not None and length > 0:
+            size = self.kernel.page_size
+            with self.kernel.host.processor.lock:
+                for virtual_page in range(address // size, (address + length - 1) // size + 1):
+                    self.task.pmap.shootdown(virtual_page)
 
     def insert_right(self, right: SendRight) -> int:
         """Give the task a right under the lowest name that is free (KB:330)."""
-        name = next(name for name in range(1, len(self.rights) + 2) if name not in self.rights)
-        self.rights[name] = right
-        return name
+        return self.space.insert(right, self.space.first_free())
 
     def set_bootstrap_port(self, right: SendRight) -> None:
         self._set_special("bootstrap", right)
@@ -170,16 +204,38 @@ class UserTask:
         return self._get_special("exception")
 
     def thread_create(self) -> UserThread:
-        return UserThread(self)
+        thread = UserThread(self)
+        self.threads.append(thread)
+        return thread
+
+    def fork(self, name: str, inherit_memory: bool) -> UserTask:
+        """task_create: a child with our special ports, and with what our memory's inheritance lets it have."""
+        host = self.kernel.host
+        child = UserTask(self.kernel, self.task.fork(name) if inherit_memory else host.task_create(name))
+        for which, right in self._special.items():
+            child._special[which] = right.copy()
+        return child
+
+    def suspend(self, count: int) -> None:
+        """task_suspend (1), task_resume (-1).  KERN_FAILURE: it is not suspended."""
+        self.suspend_count = _counted(self.kernel, self.suspend_count, count)
 
     def terminate(self) -> None:
-        """The task's memory and its rights are gone.  A thread of it that runs ends at its next reference."""
+        """The task's memory and rights are gone, its port is dead.  A thread of it that runs ends at its next step."""
+        with self.kernel.host.processor.lock:
+            if self.halted:
+                return
+            self.halted = True
+            self.kernel.host.processor.wakeup(self.kernel)
+        self.space.terminate()  # threads of it that receive from its ports wake up
         self.task.terminate()
-        rights = [*self.rights.values(), *self._special.values()]
-        self.rights.clear()
-        self._special.clear()
-        for right in rights:
+        for right in self._special.values():
             right.drop()
+        self._special.clear()
+        for thread in self.threads:
+            thread.terminate()
+        self.kernel.by_port.pop(self.port.port, None)
+        self.port.destroy()
 
     def _set_special(self, which: str, right: SendRight) -> None:
         old = self._special.get(which)
@@ -199,6 +255,13 @@ class UserThread:
         self.task = task
         self.pc = 0
         self.sp = 0
+        self.initial: dict[str, int] = {}  # other registers to begin with
+        self.registers: Registers | None = None  # once it has begun to run
+        self.suspend_count = 1  # made stopped
+        self.halted = False
+        host = task.kernel.host
+        self.port = host.ipc.allocate(f"thread of {task.name}", kobject=partial(mach_server.thread_message, self))
+        task.kernel.by_port[self.port.port] = self
         self._started = False
 
     def set_state(self, pc: int, sp: int) -> None:
@@ -206,12 +269,45 @@ class UserThread:
         if self._started:
             raise MachError(KernReturn.KERN_FAILURE, f"the thread of {self.task.name} runs")
         self.pc, self.sp = pc, sp
+        self.initial.update(eip=pc, esp=sp)
 
     def resume(self) -> None:
-        if not self._started:
+        """thread_resume.  KERN_FAILURE: it is not suspended."""
+        self.suspend_count = _counted(self.task.kernel, self.suspend_count, -1)
+        if self.suspend_count == 0 and not self._started:
             self._started = True
             self.task.kernel.begin()
             self.task.kernel.host.runtime.fork(self._run, self.task.name, daemon=True)
+
+    def suspend(self) -> None:
+        self.suspend_count = _counted(self.task.kernel, self.suspend_count, 1)
+
+    def terminate(self) -> None:
+        """Its port is dead, and it ends at its next step."""
+        self.halted = True
+        self.task.kernel.by_port.pop(self.port.port, None)
+        self.port.destroy()
+
+    def get_register(self, name: str) -> int:
+        with self.task.kernel.host.processor.lock:
+            return self.registers.get(name) if self.registers else self.initial.get(name, 0)
+
+    def set_register(self, name: str, value: int) -> None:
+        """Before the thread runs, eip and esp say where it begins."""
+        with self.task.kernel.host.processor.lock:
+            if self.registers:
+                self.registers.set(name, value)
+            self.initial[name] = value
+            self.pc, self.sp = self.initial.get("eip", self.pc), self.initial.get("esp", self.sp)
+
+    def runnable(self) -> bool:
+        """Wait while the thread or its task is suspended.  False: it is to end.  The kernel mutex is held."""
+        while not self.halted and not self.task.halted:
+            if self.suspend_count == 0 and self.task.suspend_count == 0:
+                return True
+            kernel = self.task.kernel
+            kernel.host.processor.wait(kernel, f"somebody to resume {self.task.name}")
+        return False
 
     def _run(self) -> None:
         failure = None
@@ -223,27 +319,37 @@ class UserThread:
         except Panicked as panic:
             failure = f"panic: {panic}"
         except MachError as error:
-            failure = self._exception(ProgramFault(EXC_BAD_ACCESS, int(error.code), error.address or 0, str(error)))
+            if not self.task.halted:  # else its memory went while it ran: no fault of its own
+                fault = ProgramFault(EXC_BAD_ACCESS, int(error.code), error.address or 0, str(error))
+                failure = self._exception(fault)
         except ProgramFault as fault:
             failure = self._exception(fault)
         except Exception as bug:  # of a program, or ours: the machine must not wait for it for ever
             self.task.kernel.halt.now(f"a bug, please report it: {bug!r} in {self.task.name}", failed=True)
             raise
+        self.terminate()
         self.task.kernel.end(failure)
 
     def _exception(self, fault: ProgramFault) -> str:
         """Tell the task's exception port, and end the task: nobody here mends a program."""
         handler = self.task.exception_port()
         if handler is not None:
-            try:
+            with suppress(DeadPort):
                 call(
                     self.task.kernel.host.ipc,
                     handler,
                     lambda reply: ExceptionRaise(reply, self.task.name, fault.kind, fault.code, fault.subcode),
                     ExceptionRaiseReply,
                 )
-            except DeadPort:
-                pass
             handler.drop()
         self.task.terminate()
         return f"{self.task.name} has died of {fault.kind.name}: {fault}"
+
+
+def _counted(kernel: UserKernel, count: int, change: int) -> int:
+    """A suspend count after a change; who waits for it looks again."""
+    with kernel.host.processor.lock:
+        if count + change < 0:
+            raise MachError(KernReturn.KERN_FAILURE, "what is resumed is not suspended")
+        kernel.host.processor.wakeup(kernel)
+        return count + change

@@ -21,14 +21,17 @@ from collections.abc import Iterator, Mapping
 from typing import NoReturn
 
 from bootfs.device import BlockDevice
-from bootfs.errors import FileSystemError
+from bootfs.errors import FileSystemError, FsCode
 from bootfs.lookup import OpenFile, open_file
 from mach.argument_block import read_arguments
 from mach.bootstrap import (
+    MAX_READ_BYTES,
     BootstrapPorts,
     BootstrapPortsReply,
     BootstrapPrivilegedPorts,
     BootstrapPrivilegedPortsReply,
+    BootstrapRead,
+    BootstrapReadReply,
 )
 from mach.exception import ExceptionRaise
 from mach.kern_return import KernReturn, MachError
@@ -116,6 +119,7 @@ class _Bootstrap:
             self.paging: PagingService = OwnPager(runtime, self.program.ipc, page_size, self.say, memory)
         else:
             memory, self.paging = ProcessMemory(runtime), self.paging_elsewhere
+        self.memory: OwnMemory = memory
         self.disks = _Disks(self.program.ipc, self.device, memory)
 
     # -- files ---------------------------------------------------------------------------------------------------------
@@ -232,6 +236,7 @@ class _Bootstrap:
 
     def serve(self) -> None:
         """Answer at the bootstrap port, for ever."""
+        self.memory.begin(privileged=False)
         while True:
             received = self.port.receive()
             try:
@@ -254,11 +259,26 @@ class _Bootstrap:
                 message.reply.send(BootstrapPrivilegedPortsReply(KernReturn.KERN_SUCCESS, host, device))
             elif isinstance(message, BootstrapPorts):
                 message.reply.send(BootstrapPortsReply(self.host.copy(), self.device.copy()))
+            elif isinstance(message, BootstrapRead):
+                message.reply.send(self.read(message))
             else:
                 drop_rights(message)  # Mach panics: anybody with the port could stop the machine (mach.md 8.47)
                 self.say(f"{type(message).__name__} is sent to the bootstrap port: refused")
         except DeadPort:
             pass  # who asked has gone
+
+    def read(self, message: BootstrapRead) -> BootstrapReadReply:
+        """Part of a file that stands in the server directory itself."""
+        if "/" in message.name or message.size > MAX_READ_BYTES:
+            return BootstrapReadReply(FsCode.FS_INVALID_PARAMETER, b"")
+        try:
+            file = self.open(f"{self.directory}/{message.name}")
+            if file.inode is None or file.file_system is None or file.inode.kind != "file":
+                return BootstrapReadReply(FsCode.FS_INVALID_PARAMETER, b"")
+            size = max(0, min(message.size, file.inode.size - message.offset))
+            return BootstrapReadReply(0, file.file_system.read(file.inode, message.offset, size) if size else b"")
+        except FileSystemError as error:
+            return BootstrapReadReply(int(error.code), b"")
 
 
 class _Disks(Mapping[str, BlockDevice]):

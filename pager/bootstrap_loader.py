@@ -1,7 +1,8 @@
 """Loading the first server from a file into a new task, as Mach's bootstrap does it (mach.md 1.3; LOAD:145).
 
 Interface:
-    load_program(task, thread, file, arguments)    the task's memory and stack, the thread's registers
+    load_program(task, thread, page_size, file, arguments)    the task's memory and stack, the thread's registers
+    load_executable(task, thread, page_size, read, arguments) the same; read(offset, length) gives the file's bytes
 
 Nothing is asked of the file but that it is a regular file and an executable: neither owner nor mode matter, the
 execute bits deliberately not (LOAD:161).
@@ -14,7 +15,8 @@ Not here: what program, and what it is told (pager/bootstrap.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from bootfs.errors import FileSystemError
 from bootfs.lookup import OpenFile
@@ -24,6 +26,7 @@ from mach.kern_return import MachError
 from mach.memory_object import VmProt
 from mach.program import TaskPort, ThreadPort
 
+ReadFile = Callable[[int, int], bytes]
 COPY_BYTES = 64 * 1024  # read and given to the server at a time
 
 
@@ -39,14 +42,23 @@ def load_program(
     task: TaskPort, thread: ThreadPort, page_size: int, file: OpenFile, arguments: Sequence[bytes]
 ) -> LoaderInfo:
     """Load `file`, with these arguments on its stack.  LoadError, and the task's map is empty again."""
+    if file.inode is None or file.inode.kind != "file":
+        raise LoadError(EX_NOT_EXECUTABLE, "not a regular file")
+    return load_executable(task, thread, page_size, partial(_read, file), arguments)
+
+
+def load_executable(
+    task: TaskPort, thread: ThreadPort, page_size: int, read: ReadFile, arguments: Sequence[bytes]
+) -> LoaderInfo:
+    """As load_program.  `read` raises FileSystemError if the file has not so many bytes there."""
     areas: list[tuple[int, int]] = []
     try:
-        info = _header(file)
+        info = _header(read)
         for start, end in _areas(info, page_size):
             task.vm_allocate(end - start, start)
             areas.append((start, end))
-        _copy(task, file, info.text_offset, info.text_start, info.text_size)
-        _copy(task, file, info.data_offset, info.data_start, info.data_size)
+        _copy(task, read, info.text_offset, info.text_start, info.text_size)
+        _copy(task, read, info.data_offset, info.data_start, info.data_size)
         _protect_text(task, info, page_size)
         sp = stack_pointer(arguments)
         task.vm_allocate(STACK_BYTES, VM_MAX_ADDRESS - STACK_BYTES)
@@ -61,11 +73,9 @@ def load_program(
     return info
 
 
-def _header(file: OpenFile) -> LoaderInfo:
-    if file.inode is None or file.inode.kind != "file":
-        raise LoadError(EX_NOT_EXECUTABLE, "not a regular file")
+def _header(read: ReadFile) -> LoaderInfo:
     try:
-        return loader_info(_read(file, 0, HEADER_BYTES))
+        return loader_info(read(0, HEADER_BYTES))
     except NotExecutable as error:
         raise LoadError(error.code, str(error)) from None
 
@@ -91,10 +101,10 @@ def _areas(info: LoaderInfo, page_size: int) -> list[tuple[int, int]]:
     return [(start, end) for start, end in ranges if end > start]
 
 
-def _copy(task: TaskPort, file: OpenFile, offset: int, address: int, size: int) -> None:
+def _copy(task: TaskPort, read: ReadFile, offset: int, address: int, size: int) -> None:
     for done in range(0, size, COPY_BYTES):
         count = min(COPY_BYTES, size - done)
-        task.write(address + done, _read(file, offset + done, count))
+        task.write(address + done, read(offset + done, count))
 
 
 def _protect_text(task: TaskPort, info: LoaderInfo, page_size: int) -> None:

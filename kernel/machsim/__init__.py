@@ -19,6 +19,7 @@ import click
 SUBCOMMANDS = {
     "deadlock": "kernel.machsim.deadlock:deadlock",
     "boot": "kernel.machsim.boot:boot",
+    "exec": "kernel.machsim.exec:exec_program",
     "explain": "kernel.machsim.explain:explain",
     "images": "kernel.machsim.images:images",
     "misses": "kernel.machsim.misses:misses",

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from bootfs.device import BlockDevice, SliceDevice
 from kernel.boot_file import boot_kernel, load
 from kernel.bootstrap import bootstrap_create, steal
+from kernel.console import ConsoleDevice
 from kernel.host import Host
+from kernel.i386.thread import INSTRUCTION_SECONDS, I386Processor
 from kernel.machsim.startup import startup
 from kernel.python_programs import PythonProcessor, PythonProgram
 from kernel.user import Halt, Halted, UserKernel
@@ -75,7 +77,10 @@ class BootedMachine:
         self.ipc = ipc or Ipc(runtime)
         self.host = Host(runtime, self.ipc, memory_bytes, pageout_time_scale=pageout_time_scale)
         self.halt = Halt(self.host.processor)
-        self.user = UserKernel(self.host, PythonProcessor(console, programs), self.halt)
+        machine_code = I386Processor(self.host, INSTRUCTION_SECONDS)
+        self.user = UserKernel(self.host, PythonProcessor(console, programs, machine_code), self.halt)
+        self.console_device = ConsoleDevice(self.ipc, console)
+        self.host.devices.attach_stream("console", self.console_device.port)
         for name, disk in disks.items():
             self.host.devices.attach(name, disk.device)
 
@@ -111,5 +116,6 @@ class BootedMachine:
         return self.halted(self.halt.wait())
 
     def halted(self, why: Halted) -> Halted:
+        self.console_device.flush()
         self.say(f"halted: {why.words}")
         return why
