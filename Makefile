@@ -6,9 +6,10 @@
 # make fuzz MUTANTS=20000    more broken disks than `make test` tries
 # make docs    the pages that are made from the code; make man: man pages, into build/man
 # make bench-paper  the tables of the paper's section 7 (half an hour; not part of `make bench`)
+# make servers  the i386 programs of fixtures/servers, by gcc -m32
 # make fixtures  the disks of fixtures/disks, made from their recipes into build/disks
 # Every target sets up what it needs: a .venv here, and libfuse2 by apt when we may.
-.PHONY: demo test check bench bench-bootfs bench-pager bench-paper simulate simulate-pager fuzz fuzz-socket kill-pager docs man fixtures setup system clean
+.PHONY: demo test check bench bench-bootfs bench-pager bench-paper simulate simulate-pager fuzz fuzz-socket kill-pager docs man fixtures servers setup system clean
 SHELL := /bin/bash
 PYTHON ?= python3
 SEEDS ?= 2000
@@ -62,6 +63,9 @@ simulate: setup
 
 man: setup
 	$(BIN)/python docs/make_man.py build/man
+
+servers: setup
+	$(BIN)/python -m fixtures.servers.build
 
 fixtures: setup
 	$(BIN)/python -m fixtures.disks build/disks
