@@ -18,8 +18,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bootfs.blocklist import BlockList, Run
+from bootfs.device import BlockDevice
 from bootfs.errors import FileSystemError, FsCode
+from bootfs.labels import partitions
 from bootfs.lookup import OpenFile
+from bootfs.probe import open_any
 from mach.default_pager import (
     DefaultPagerPagingStorage,
     DefaultPagerPagingStorageReply,
@@ -109,10 +112,26 @@ class PagerElsewhere:
 
 
 def blocks_of(file: OpenFile) -> BlockList:
-    """All of a raw device, or the blocks of a file.  FileSystemError: a hole, a directory."""
+    """All of a raw device, or the blocks of a file.  FileSystemError: a hole, a directory, a device with a file system
+    on it: Mach would page over that (P1)."""
     if file.inode is None:
+        if _holds_file_system(file.device):
+            raise FileSystemError(FsCode.FS_INVALID_PARAMETER, "holds a file system, which paging would destroy")
         return BlockList((Run(0, 0, file.device.size),), file.device.size, SECTOR_BYTES)
     if file.inode.kind != "file":
         raise FileSystemError(FsCode.FS_INVALID_PARAMETER, "not a regular file")
     assert file.file_system is not None
     return file.file_system.block_list(file.inode)
+
+
+def _holds_file_system(device: BlockDevice) -> bool:
+    """At its start, or in a partition of it."""
+    for offset in {0, *(partition.offset for partition in partitions(device))}:
+        try:
+            open_any(device, offset)
+        except FileSystemError as error:
+            if error.code != FsCode.FS_INVALID_FS:
+                raise
+        else:
+            return True
+    return False

@@ -21,7 +21,7 @@ from bootfs.errors import FileSystemError
 from kernel.boot_file import CannotBoot
 from kernel.bootstrap import boot_flags
 from kernel.disk import ModelledDisk
-from kernel.machsim.booted import PROGRAMS, BootedMachine, Disk, disks_of
+from kernel.machsim.booted import PROGRAMS, BootedMachine, Disk, disks_of, root_of
 from kernel.machsim.console import TerminalConsole
 from kernel.machsim.size import Size
 from kernel.machsim.tracing import tracing
@@ -43,7 +43,7 @@ class Order:
     boot_file: str
     content: bytes
     image: str
-    root: str
+    root: str | None
     memory: int
     flags: str
     seed: int
@@ -63,7 +63,7 @@ class Outcome:
 @click.command(epilog="Example: machsim boot mach.boot --disk disk.img --memory 4M")
 @click.argument("boot_file", metavar="MACH.BOOT", type=click.Path())
 @click.option("--disk", "image", required=True, metavar="IMAGE", type=click.Path(), help="Its disk, hd0.")
-@click.option("--root", default="hd0a", show_default=True, metavar="NAME", help="The root device: hd0a, hd0s1 ...")
+@click.option("--root", metavar="NAME", help="The root device: hd0a, hd0s1 ...  [default: the first partition]")
 @click.option("--memory", type=Size(), default="8M", show_default=True, help="Physical memory of the machine.")
 @click.option("--flags", default="", metavar="LETTERS", help="q asks for names; s, d and n are passed on.")
 @click.option(
@@ -82,7 +82,7 @@ class Outcome:
 def boot(
     boot_file: str,
     image: str,
-    root: str,
+    root: str | None,
     memory: int,
     flags: str,
     pager: str,
@@ -140,9 +140,9 @@ def _conclude(outcome: Outcome, as_json: bool) -> None:
         raise click.ClickException(halted.words)
 
 
-def _outcome(order: Order, machine: BootedMachine, simulated: bool) -> Outcome:
+def _outcome(order: Order, machine: BootedMachine, disks: dict[str, Disk], simulated: bool) -> Outcome:
     start = machine.host.runtime.now()
-    halted = machine.boot(order.content, order.flags, order.root)
+    halted = machine.boot(order.content, order.flags, order.root or root_of(disks))
     return Outcome(halted, machine.host.runtime.now() - start, simulated, machine.host.vm_statistics())
 
 
@@ -154,8 +154,9 @@ def _run_simulated(order: Order) -> Outcome:
     outcomes: list[Outcome] = []
 
     def body(runtime: Runtime, device: FileDevice) -> None:
-        disk = ModelledDisk(runtime, device)
-        outcomes.append(_outcome(order, BootedMachine(runtime, order.memory, TerminalConsole(), disks_of(disk)), True))
+        disks = disks_of(ModelledDisk(runtime, device))
+        machine = BootedMachine(runtime, order.memory, TerminalConsole(), disks)
+        outcomes.append(_outcome(order, machine, disks, True))
 
     with (
         FileDevice(order.image, writable=True, exclusive=True, claim=Claim.CONTENT) as device,
@@ -182,7 +183,7 @@ def _run_with_process(order: Order) -> Outcome:
         disks = disks_of(device)
         programs = PROGRAMS | {"bootstrap": _bootstrap_with(service, order.image, disks)}
         machine = BootedMachine(runtime, order.memory, TerminalConsole(), disks, programs, ipc, NATIVE_TIME_SCALE)
-        outcome = _outcome(order, machine, False)
+        outcome = _outcome(order, machine, disks, False)
         if outcome.halted.failed and process.has_died:
             died = f"{outcome.halted.words}; the process of the default pager has died"
             return replace(outcome, halted=Halted(died, failed=True))

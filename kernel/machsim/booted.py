@@ -6,6 +6,7 @@ Interface:
         .host .ipc .user
     PROGRAMS                     the programs of Python that images stand for
     Disk, disks_of(device)       the partitions of a disk by a machine's names for them
+    root_of(disks)               which of them is the root device, if nobody says
 
 Not here: on which runtime, with whose console and disk (kernel/machsim/boot.py).
 """
@@ -56,8 +57,14 @@ def disks_of(device: BlockDevice) -> dict[str, Disk]:
         name = partition.name if partition.table != "bsd" else partition.name[-1]
         part = SliceDevice(device, partition.offset, partition.size)
         names.setdefault(f"hd0{name}", Disk(part, partition.offset))
-    names.setdefault("hd0a", Disk(device))
+    if len(names) == 1:
+        names["hd0a"] = Disk(device)
     return names
+
+
+def root_of(disks: Mapping[str, Disk]) -> str:
+    """The root device of a machine that is not told: hd0a, or else the first partition."""
+    return "hd0a" if "hd0a" in disks else next(name for name in disks if name != "hd0")
 
 
 class BootedMachine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from booting import PAGE, boot, disk, nothing, server_executable
 
 from bootfs.device import MemoryDevice
 from kernel.host import Host
+from kernel.machsim.booted import disks_of, root_of
 from kernel.machsim.startup import privileged_host_port
 from kernel.user import UserTask
 from mach.default_pager import DefaultPagerInfo, DefaultPagerInfoReply
@@ -146,6 +148,30 @@ def test_a_whole_device_can_be_the_paging_area(tmp_path: Path) -> None:
     halted, text = boot({"hd0a": device, "hd0b": raw}, nothing, answers=["/dev/hd0b"])
     assert not halted.failed, text
     assert "(default pager) paging on /dev/hd0b: 1024 KB in 1 run\n" in text
+
+
+def test_a_device_with_a_file_system_on_it_is_not_paged_over(tmp_path: Path) -> None:
+    """P1: Mach takes any device whose name is typed in."""
+    device = disk(tmp_path, {"startup": server_executable()}, paging_bytes=0)
+    before = bytes(device.data)
+    halted, text = boot({"hd0a": device, "hd0": device}, nothing, answers=["/dev/hd0a", "/dev/hd0", ""])
+    assert not halted.failed, text
+    for name in ("hd0a", "hd0"):
+        assert f"Can't open paging file /dev/{name}: 5006 (holds a file system, which paging would destroy)" in text
+    assert device.data == before
+
+
+def test_a_machine_names_the_partitions_of_its_disk(tmp_path: Path) -> None:
+    inner = disk(tmp_path, {"startup": server_executable()})
+    whole = bytearray(64 * 512) + inner.data
+    entry = struct.pack("<B3sB3sII", 0, bytes(3), 0xA5, bytes(3), 64, len(inner.data) // 512)
+    whole[446 : 446 + 16], whole[510:512] = entry, b"\x55\xaa"
+    names = disks_of(MemoryDevice(whole))
+    assert {name: one.offset for name, one in names.items()} == {"hd0": 0, "hd0s1": 64 * 512}
+    devices = {name: one.device for name, one in names.items()}
+    halted, text = boot(devices, nothing, root=root_of(names))
+    assert not halted.failed, text
+    assert "(default pager) paging on /dev/hd0s1/mach_servers/paging_file: 4096 KB in 1 run" in text
 
 
 def test_the_server_directory_is_asked_for_until_it_is_one(device: MemoryDevice) -> None:
