@@ -44,7 +44,7 @@ class ClientRecord:
 
 @dataclass(frozen=True, slots=True)
 class MemoryRecord:
-    """A part of the pager's own memory; bytes."""
+    """A part of the pager's own memory; bytes.  Of locked pages that other processes map too only our share counts."""
 
     name: str
     resident: U64

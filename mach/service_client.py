@@ -6,6 +6,7 @@ Interface:
         .ask(request_class, reply_class, *arguments, tick)   -> the reply, whatever its result
         .call_on(right, request_class, reply_class, words, *arguments)    as call, of another port of the service
         .message_port()                                      a right to send us one message, and how to receive it
+        .name, .ipc, .service                                what is at the other end, our ports, the right to it
         .close()
 
 Invariants:
@@ -40,12 +41,12 @@ class ServiceClient:
     """
 
     def __init__(self, path: str, what: str, advice: str, unavailable: type[Exception]) -> None:
-        self._name = f"the {what} at {path}"
+        self.name = f"the {what} at {path}"
         self._unavailable = unavailable
-        self._ipc = Ipc(NativeRuntime())
-        self._network = Network(self._ipc)
+        self.ipc = Ipc(NativeRuntime())
+        self._network = Network(self.ipc)
         try:
-            self._service = self._network.connect(path)
+            self.service = self._network.connect(path)
         except NobodyThere as error:
             self._network.close()
             raise unavailable(f"{error}; {advice}") from None
@@ -55,7 +56,7 @@ class ServiceClient:
 
     def call(self, request: Callable[..., Message], reply_class: type[R], words: str, *arguments: object) -> R:
         """Call `request(reply right, *arguments)`; MachError(`words`) if its result is no success."""
-        return self.call_on(self._service, request, reply_class, words, *arguments)
+        return self.call_on(self.service, request, reply_class, words, *arguments)
 
     def call_on(
         self,
@@ -80,7 +81,7 @@ class ServiceClient:
         tick: Callable[[], None] | None = None,
     ) -> R:
         """The reply, whatever its result.  With `tick` it may take as long as it takes (mach/rpc.py)."""
-        return self._ask(self._service, request, reply_class, arguments, tick)
+        return self._ask(self.service, request, reply_class, arguments, tick)
 
     def _ask(
         self,
@@ -91,11 +92,11 @@ class ServiceClient:
         tick: Callable[[], None] | None,
     ) -> R:
         try:
-            return call(self._ipc, right, lambda reply: request(reply, *arguments), reply_class, ANSWER_SECONDS, tick)
+            return call(self.ipc, right, lambda reply: request(reply, *arguments), reply_class, ANSWER_SECONDS, tick)
         except DeadPort:
-            raise self._unavailable(f"{self._name} has gone") from None
+            raise self._unavailable(f"{self.name} has gone") from None
         except TimeoutError:
-            raise self._unavailable(f"{self._name} does not answer") from None
+            raise self._unavailable(f"{self.name} does not answer") from None
 
     @contextmanager
     def message_port(self) -> Iterator[tuple[SendOnceRight, Callable[[float | None], Message | None]]]:
@@ -103,12 +104,12 @@ class ServiceClient:
 
         The function raises `unavailable` if the right was dropped: the service has gone.
         """
-        port = self._ipc.allocate("a message to come")
+        port = self.ipc.allocate("a message to come")
 
         def receive(timeout: float | None) -> Message | None:
             received = port.receive(timeout)
             if received is not None and isinstance(received.message, SendOnce):
-                raise self._unavailable(f"{self._name} has gone")
+                raise self._unavailable(f"{self.name} has gone")
             return None if received is None else received.message
 
         try:

@@ -61,7 +61,7 @@ from mach.default_pager_figures import (
     LatencyRecord,
 )
 from mach.kern_return import KernReturn
-from mach.ports import SendRight
+from mach.ports import Ipc, SendRight
 from mach.service_client import ServiceClient
 
 READ_BYTES = 256 * 1024
@@ -91,6 +91,26 @@ class PagerClient:
 
     def close(self) -> None:
         self._service.close()
+
+    def __enter__(self) -> PagerClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def ipc(self) -> Ipc:
+        """The ports of this connection, for who pages over it (paged_memory.py, a kernel)."""
+        return self._service.ipc
+
+    @property
+    def service(self) -> SendRight:
+        """The default pager's own port: what a kernel makes its default memory manager."""
+        return self._service.service
+
+    def gone(self) -> PagerUnavailable:
+        """What to raise when the pager turns out to have died."""
+        return PagerUnavailable(f"{self._service.name} has gone")
 
     def info(self) -> DefaultPagerInfoReply:
         return self._call(DefaultPagerInfo, DefaultPagerInfoReply, "default_pager_info")

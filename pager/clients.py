@@ -30,6 +30,7 @@ from dataclasses import dataclass
 
 from mach.peer import Peer
 from mach.threads import LockRank, Runtime
+from pager.log import event
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,8 @@ class Clients:
             news = granted < pages and not client.told
             client.told = client.told or granted < pages
         if news:
-            self._report(f"{client} has {self.limits.pages} pages, its limit: what it pages out more is lost")
+            words = f"{client} has {self.limits.pages} pages, its limit: what it pages out more is lost"
+            self._report(event("client_at_limit", words, client=str(client), pages=self.limits.pages))
         return granted
 
     def at_limit(self, client: Client) -> bool:

@@ -37,6 +37,7 @@ from mach.threads import LockRank, Runtime
 from pager.backing_store import BackingStore
 from pager.clients import Client, Clients, Limits
 from pager.handlers import HANDLERS, unexpected
+from pager.log import event
 from pager.memory_object import MAX_OBJECT_BYTES, MemoryObject
 from pager.metrics import Histogram, merged
 from pager.own_memory import OwnMemory, ProcessMemory
@@ -285,11 +286,13 @@ class DefaultPager:
         with self._lock:
             changed, self._losing = self._losing != bool(lost), bool(lost)
         if changed and lost and not self.store.free_pages:
-            self.report(f"out of paging space: what is paged out now is lost ({lost} pages of {obj!r}); more is needed")
+            words = f"out of paging space: what is paged out now is lost ({lost} pages of {obj!r}); more is needed"
+            self.report(event("out_of_space", words, object=obj.object_id, pages=lost))
         elif changed and lost:
-            self.report(f"the disk fails: {lost} pages of {obj!r} could not be written anywhere and are lost")
+            words = f"the disk fails: {lost} pages of {obj!r} could not be written anywhere and are lost"
+            self.report(event("pages_lost", words, object=obj.object_id, pages=lost))
         elif changed:
-            self.report("pages are written again")
+            self.report(event("pages_written", "pages are written again"))
 
     def space_changed(self) -> None:
         """Slots were given out or came back: tell who wants to know."""
@@ -300,7 +303,7 @@ class DefaultPager:
         with self._lock:
             self._totals["refused"] += 1
         drop_rights(message)
-        self.report(f"refused: {why}")
+        self.report(event("refused", f"refused: {why}", message_kind=type(message).__name__))
 
     @property
     def idle(self) -> bool:

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
-import traceback
+from collections.abc import Callable
+from typing import Literal
 
 import click
 
@@ -23,12 +23,15 @@ from bootfs.command_line import Size
 from bootfs.errors import FileSystemError
 from mach.ports import Ipc
 from mach.socket_carrier import Network, SocketInUse
-from mach.threads import NativeRuntime, Runtime
+from mach.threads import NativeRuntime
+from mach.threads.native import wall_clock
 from mach.threads.traced import traced
 from pager import wiring
 from pager.clients import Limits
 from pager.default_pager import DefaultPager
+from pager.log import Log, describe_bug, event
 from pager.partition import BackingStoreError
+from pager.readiness import tell_ready, tell_stopping
 from pager.storage import Disks, StorageError, find_paging_file, paging_file_name
 
 DRAIN_SECONDS = 10.0
@@ -60,6 +63,8 @@ STACK_BYTES = 512 * 1024  # of each server thread: it is wired, so what it does 
 )
 @click.option("--client-pages", type=Size(), default=0, metavar="SIZE", help="Of paging space, for each client. [all]")
 @click.option("--ready-fd", type=int, metavar="N", help="Write a line to this descriptor when ready, and close it.")
+@click.option("--log", "log_form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--metrics", metavar="ADDR|PATH", help="Prometheus' text at HOST:PORT, :PORT, or a Unix socket.")
 @click.option("--trace", "trace_path", metavar="FILE", help="Write every event to FILE, for `machsim explain`.")
 @click.version_option(package_name="mach-default-pager")
 def main(
@@ -76,27 +81,30 @@ def main(
     client_objects: int,
     client_pages: int,
     ready_fd: int | None,
+    log_form: Literal["text", "json"],
+    metrics: str | None,
     trace_path: str | None,
 ) -> None:
     """Serve memory objects out of the paging file of each IMAGE, in the foreground.
 
     IMAGE is a disk image or a block device with a BSD file system, or an ext2; its paging file is
     /mach_servers/paging_file, or PATH.  IMAGE:raw is all of what mkswap has marked.  SIGTERM lets what is under way
-    end, and exits 0.
+    end, and exits 0; SIGUSR1 says what each thread waits for.
     """
     if page_size & (page_size - 1) or not 512 <= page_size <= 65536:
         raise click.BadParameter("a power of two from 512 to 65536 is needed", param_hint="--page-size")
     if not 1 <= threads <= 64:
         raise click.BadParameter("1 to 64", param_hint="--threads")
-    signals = {signal.SIGTERM, signal.SIGINT}
+    signals = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before any thread: they are waited for below
     try:
-        runtime = traced(NativeRuntime(stack_bytes=STACK_BYTES), trace_path, "pager")
+        native = NativeRuntime(stack_bytes=STACK_BYTES)
+        runtime = traced(native, trace_path, "pager")
     except OSError as error:
         raise click.ClickException(
             f"cannot write the trace to {trace_path}: {(error.strerror or '').lower()}"
         ) from None
-    log = Log(runtime)
+    log = Log(runtime.now, wall_clock, log_form)
     ipc = Ipc(runtime)
     pager = DefaultPager(runtime, ipc, page_size, log, limits=Limits(client_objects, client_pages // page_size))
     disks = Disks(direct=io == "direct" or (io == "auto" and wire))
@@ -104,44 +112,21 @@ def main(
     pager.secret = os.urandom(32)
     for argument in images:
         _add_partition(pager, disks, argument, partition, offset, priority)
-    network = Network(ipc, log)
-    pager.on_bug = lambda bug: log(f"a bug, please report it: {bug!r} at {_place(bug)}")
+    network = Network(ipc, lambda words: log(event("client_disconnected", words)))
+    pager.on_bug = lambda bug: log(describe_bug(bug))
     pager.wired_bytes = wiring.wired_bytes
     pager.carrier_totals = network.totals
     measures = wiring.wire(threads + 1) if wire else wiring.not_wired()
     pager.own_memory = lambda: (wiring.own_memory(), measures)
     _listen(network, socket_path, pager, allow_uid)
     pager.start(threads)
+    stop_metrics = _serve_metrics(pager, metrics) if metrics else None
     _ready(pager, socket_path, wiring.in_words(measures), ready_fd)
-    signal.sigwait(signals)
+    while signal.sigwait(signals) == signal.SIGUSR1:
+        log.all([event("thread", line) for line in native.describe()])
+    if stop_metrics is not None:
+        stop_metrics()
     _drain(pager, network, disks, log)
-
-
-def _place(bug: Exception) -> str:
-    """Where an exception was raised, in one line."""
-    frame = traceback.extract_tb(bug.__traceback__)[-1]
-    return f"{os.path.basename(frame.filename)}:{frame.lineno}"
-
-
-class Log:
-    """One line an event on stderr; a client that makes us talk cannot make us flood."""
-
-    LINES_PER_SECOND = 5
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._second = 0
-        self._lines = 0
-
-    def __call__(self, words: str) -> None:
-        second = int(self._runtime.now())
-        if second != self._second:
-            if self._lines > self.LINES_PER_SECOND:
-                click.echo(f"pagerd: and {self._lines - self.LINES_PER_SECOND} events more", err=True)
-            self._second, self._lines = second, 0
-        self._lines += 1
-        if self._lines <= self.LINES_PER_SECOND:
-            click.echo(f"pagerd: {words}", err=True)
 
 
 def _add_partition(
@@ -155,6 +140,16 @@ def _add_partition(
         pager.store.add(f"{image}:{path}", disks.way_to(disk, blocks, pager.page_size), blocks, priority)
     except (StorageError, BackingStoreError) as error:
         raise click.ClickException(str(error)) from None
+
+
+def _serve_metrics(pager: DefaultPager, where: str) -> Callable[[], None]:
+    from pager.prometheus import serve_metrics  # brings http.server: only where it is wanted
+
+    try:
+        return serve_metrics(pager, where)
+    except (OSError, OverflowError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise click.ClickException(f"cannot serve metrics at {where}: {reason}") from None
 
 
 def _listen(network: Network, socket_path: str, pager: DefaultPager, allow_uid: tuple[int, ...]) -> None:
@@ -174,23 +169,15 @@ def _ready(pager: DefaultPager, socket_path: str, wired: str, ready_fd: int | No
         f"pagerd: ready at {socket_path}: {space:g} MiB in {partitions} partition{'s' if partitions > 1 else ''}, "
         f"pages of {pager.page_size}, {wired}"
     )
-    if ready_fd is not None:
-        try:
-            os.write(ready_fd, b"READY=1\n")
-            os.close(ready_fd)
-        except OSError as error:
-            raise click.ClickException(f"--ready-fd {ready_fd}: {(error.strerror or '').lower()}") from None
-    notify = os.environ.get("NOTIFY_SOCKET")
-    if notify:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-            try:
-                sock.sendto(b"READY=1", "\0" + notify[1:] if notify.startswith("@") else notify)
-            except OSError:
-                pass  # whoever wanted to know has gone
+    try:
+        tell_ready(ready_fd)
+    except OSError as error:
+        raise click.ClickException(f"--ready-fd {ready_fd}: {(error.strerror or '').lower()}") from None
 
 
 def _drain(pager: DefaultPager, network: Network, disks: Disks, log: Log) -> None:
     """Let no new client in, let what has been asked for be done, and leave."""
+    tell_stopping()
     network.stop_listening()
     deadline = pager.runtime.now() + DRAIN_SECONDS
     while not pager.idle and pager.runtime.now() < deadline:

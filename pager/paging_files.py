@@ -21,6 +21,7 @@ from mach.ports import DeadPort, SendOnceRight
 from pager.backing_store import disk_of
 from pager.clients import may_administer
 from pager.drain import CannotRemove, drain
+from pager.log import event
 from pager.partition import BackingStoreError, PagingPartition
 from pager.storage import StorageError
 
@@ -64,7 +65,8 @@ def _add(pager: DefaultPager, message: DefaultPagerPagingStorage) -> tuple[KernR
             raise
     except (StorageError, BackingStoreError) as error:
         return INVALID, str(error)
-    pager.report(f"paging on {message.name} too: {blocks.size} bytes")
+    words = f"paging on {message.name} too: {blocks.size} bytes"
+    pager.report(event("storage_added", words, partition=message.name, bytes=blocks.size))
     pager.space_changed()
     return KernReturn.KERN_SUCCESS, ""
 
@@ -76,7 +78,9 @@ def _grow(
         more = pager.store.grow(partition, _block_list(pager, message))
     except BackingStoreError as error:
         return INVALID, str(error)
-    pager.report(f"{partition.name} has {more} pages more")
+    pager.report(
+        event("storage_grown", f"{partition.name} has {more} pages more", partition=partition.name, pages=more)
+    )
     pager.space_changed()
     return KernReturn.KERN_SUCCESS, ""
 
@@ -87,11 +91,13 @@ def _remove(pager: DefaultPager, partition: PagingPartition, reply: SendOnceRigh
     try:
         moved = drain(pager, partition, cancelled=lambda: reply.port.dead)
     except CannotRemove as error:
-        pager.report(f"{partition.name} stays: {error}")
+        words = f"{partition.name} stays: {error}"
+        pager.report(event("storage_kept", words, partition=partition.name, reason=str(error)))
         code = KernReturn.KERN_RESOURCE_SHORTAGE if error.for_want_of_room else KernReturn.KERN_FAILURE
         return _answer(reply, code, str(error))
     _release(pager, partition.device)
-    pager.report(f"{partition.name} is removed, {moved} pages were moved")
+    words = f"{partition.name} is removed, {moved} pages were moved"
+    pager.report(event("storage_removed", words, partition=partition.name, pages=moved))
     pager.space_changed()
     return _answer(reply, KernReturn.KERN_SUCCESS, "")
 

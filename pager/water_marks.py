@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from mach.default_pager import DefaultPagerSpaceAlert, SpaceAlert
 from mach.ports import DeadPort, SendOnceRight
 from mach.threads import LockRank, Runtime
+from pager.log import event
 
 SHORT_PART = 10  # less than this part is free: say so
 PLENTY_PART = 5  # more than this part is free: say that it is over
@@ -66,9 +67,11 @@ class WaterMarks:
             self._watches = [watch for watch in self._watches if watch.passed(free_bytes) is None]
         if changed:
             what = "paging space runs short" if low else "paging space is plenty again"
-            self._report(f"{what}: {free_bytes >> 10} KiB of {total_bytes >> 10} KiB are free")
-        for watch, kind in due:
+            words = f"{what}: {free_bytes >> 10} KiB of {total_bytes >> 10} KiB are free"
+            what = "space_short" if low else "space_plenty"
+            self._report(event(what, words, free_bytes=free_bytes, total_bytes=total_bytes))
+        for watch, passed in due:
             try:
-                watch.alert.send(DefaultPagerSpaceAlert(kind, free_bytes))
+                watch.alert.send(DefaultPagerSpaceAlert(passed, free_bytes))
             except DeadPort:
                 pass  # who asked has gone

@@ -1,7 +1,8 @@
 """The runtime on real threads and real time: what the daemon runs on.
 
 Interface:
-    NativeRuntime(stack_bytes, check_locks)    a Runtime
+    NativeRuntime(stack_bytes, check_locks)    a Runtime; .describe() says what each thread waits for
+    wall_clock()                               seconds since 1970, for logs
     CHECK_LOCKS                                the environment variable that turns on what a mutex is too cheap for
 
 Invariants: those of runtime.py.  The lock order is kept and the pairs are counted where `check_locks` says so: that
@@ -31,6 +32,10 @@ SWITCH_SECONDS = 0.0002
 CHECK_LOCKS = "MACH_CHECK_LOCKS"
 
 
+def wall_clock() -> float:
+    return time.time()
+
+
 class NativeThread:
     """A thread of the operating system, and what this module keeps about it."""
 
@@ -40,6 +45,8 @@ class NativeThread:
         self.task: object = None
         self.duty: Callable[[], None] | None = None
         self.handles = ""
+        self.waits_for: str | Callable[[], str] = ""  # what a condition that it sleeps on is about
+        self.ident = 0
         self.held: list[Mutex] = []
         self.pairs: Counter[str] = Counter()  # written by this thread alone
         self._thread: threading.Thread | None = None
@@ -123,10 +130,12 @@ class NativeCondition:
         if thread.held:
             thread.held.remove(self._mutex)
         self._waiting += 1
+        thread.waits_for = why
         try:
             return self._condition.wait(timeout)
         finally:
             self._waiting -= 1
+            thread.waits_for = ""
             if isinstance(self._mutex, CheckedMutex):
                 thread.held.append(self._mutex)
 
@@ -215,8 +224,28 @@ class NativeRuntime:
                 total.update(dict(thread.pairs))
         return total
 
+    def describe(self) -> list[str]:
+        """What each thread waits for, or where it runs; one line a thread."""
+        frames = sys._current_frames()
+        with self._threads_lock:
+            threads = list(self._threads)
+        lines = []
+        for thread in threads:
+            why, frame = thread.waits_for, frames.get(thread.ident)
+            if why:
+                what = f"waits for {why() if callable(why) else why}"
+            elif frame is None:
+                what = "has ended"
+            else:
+                code = frame.f_code
+                what = f"is in {code.co_name} at {os.path.basename(code.co_filename)}:{frame.f_lineno}"
+            held = ", ".join(mutex.name for mutex in thread.held)
+            lines.append(f"{thread.name} {what}" + (f"; it holds {held}" if held else ""))
+        return lines
+
     def _adopt(self, thread: NativeThread) -> None:
         self._local.thread = thread
+        thread.ident = threading.get_ident()
         with self._threads_lock:
             self._threads.append(thread)
 
