@@ -54,6 +54,7 @@ fuzz: setup
 docs: setup
 	$(BIN)/python docs/make_protocol.py
 	$(BIN)/python docs/make_formats.py
+	$(BIN)/python docs/make_mach_tests.py
 
 simulate-pager: setup
 	PAGER_SEEDS=$(SEEDS) $(BIN)/pytest -q -n 2 tests/simulation

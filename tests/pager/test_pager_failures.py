@@ -118,7 +118,7 @@ def test_objects_span_partitions() -> None:
 
 
 def test_without_space_one_write_fails_and_added_space_resumes() -> None:
-    """23, 48, P4: what was paged out stays readable; the pager lives."""
+    """23, 48, P4, weakness 24: what was paged out stays readable; shortage and its end are each told once."""
 
     def body(world: World) -> None:
         obj = world.object()
@@ -197,3 +197,56 @@ def test_while_there_is_room_no_page_is_given_away() -> None:
         assert obj.precious == {}
 
     worlds(body)
+
+
+def test_a_disk_that_vanishes_costs_what_was_on_it_and_nothing_else() -> None:
+    """19, P3, P4: pages on the other disk stay, what is written from now on goes there, and the pager goes on."""
+
+    def body(world: World) -> None:
+        obj = world.object()
+        obj.write(0, pattern(0) + pattern(1))
+        obj.read(1)
+        other = Disk(world.runtime, 1 << 20)
+        world.pager.store.add("other", other, block_list(16))
+        obj.write(2, b"".join(pattern(n) for n in range(2, 8)))
+        assert obj.read(2, count=6) == [pattern(n) for n in range(2, 8)]
+        there = {page for page, entry in world.pager.objects()[0].map.pages(0) if entry.partition == 1}
+
+        def gone(kind: str, offset: int, length: int) -> None:
+            raise broken(offset)
+
+        world.disk.before = gone
+        answers = obj.read(0, count=8)
+        assert answers == [pattern(n) if n in there else "error" for n in range(8)]
+        assert 0 < len(there) < 8
+        for page in range(8):
+            obj.write(page, pattern(page, 1))
+        assert obj.read(0, count=8) == [pattern(page, 1) for page in range(8)]
+
+    worlds(body, pages=4)
+
+
+@pytest.mark.parametrize("at", range(1, 9))
+def test_an_error_at_the_nth_call_costs_at_most_the_page_that_it_strikes(at: int) -> None:
+    """19, 20, P2, P3: whichever device operation fails, reading or writing, once."""
+
+    def body(world: World) -> None:
+        calls = [0]
+
+        def fail(kind: str, offset: int, length: int) -> None:
+            calls[0] += 1
+            if calls[0] == at:
+                raise broken(offset)
+
+        world.disk.before = fail
+        obj = world.object()
+        for page in range(0, 6, 2):
+            obj.write(page, pattern(page) + pattern(page + 1))
+        for page in range(6):
+            answer = obj.read(page)[0]
+            assert answer in (pattern(page), "error")
+            if answer == "error":
+                assert obj.read(page) == [pattern(page)], "a read error passes"
+        assert obj.read(0, count=6) == [pattern(page) for page in range(6)]
+
+    worlds(body, seeds=3)

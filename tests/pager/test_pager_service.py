@@ -125,7 +125,7 @@ def test_a_shared_object_is_mapped_by_one_kernel_at_a_time() -> None:
 
 
 def test_what_the_service_tells_is_exact() -> None:
-    """37: objects, pages with exact offsets beyond 64 pages, the map, the paged image."""
+    """mach.md 8.37: objects, pages with exact offsets beyond 64 pages, the map, the paged image."""
 
     def body(world: World) -> None:
         obj = world.object(200 * PAGE)
@@ -175,3 +175,28 @@ def test_looking_changes_nothing() -> None:
         assert (record.pageins, record.pageouts) == (1, 1)
 
     worlds(body, seeds=2)
+
+
+def test_listing_while_objects_come_and_go_gives_none_twice_and_none_that_never_was() -> None:
+    """mach.md 8.37, weakness 14: Mach lists what it did not fill in."""
+
+    def body(world: World) -> None:
+        def come_and_go() -> None:
+            for number in range(12):
+                obj = world.object((1 + number) * PAGE)
+                obj.write(0, pattern(number))
+                obj.read(0)
+                obj.terminate()
+
+        thread = world.runtime.fork(come_and_go, "objects")
+        for _ in range(6):
+            reply = call(
+                world.ipc, world.default_pager, lambda right: DefaultPagerObjects(right, 0), DefaultPagerObjectsReply
+            )
+            numbers = [record.object_id for record in reply.objects]
+            assert numbers == sorted(set(numbers))
+            assert all(1 <= record.object_id <= 12 for record in reply.objects)
+            assert all(record.paged in (0, PAGE) and record.size == record.object_id * PAGE for record in reply.objects)
+        thread.join()
+
+    worlds(body, seeds=8)

@@ -129,6 +129,7 @@ def test_a_slot_freed_twice_stops_us() -> None:
 
 
 def test_what_is_paged_out_together_lies_together() -> None:
+    """Weakness 11: next fit, in rows."""
     partition = PagingPartition(RUNTIME, 0, "p", MemoryDevice(bytearray(1 << 20)), block_list(40), PAGE)
     assert partition.allocate(16) == (0, 16)
     assert partition.allocate(8) == (16, 8)
