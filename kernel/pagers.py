@@ -247,7 +247,7 @@ class Pagers:
                 page.page_lock = page.unlock_request = 0
                 self._resident.wake(page)
             if existence is None:
-                object.orphan = object.internal = object.temporary = True
+                object.orphan = object.internal = object.temporary = object.use_old_pageout = True
             else:
                 offsets = (at - object.paging_offset for at in existence.offsets())
                 object.lost.update(at for at in offsets if at >= 0 and self._is_lost(object, at))

@@ -10,6 +10,7 @@ from mach.kern_return import KernReturn
 from mach.memory_object import (
     MemoryObjectCreate,
     MemoryObjectDataError,
+    MemoryObjectDataInitialize,
     MemoryObjectDataRequest,
     MemoryObjectDataSupply,
     MemoryObjectDataUnavailable,
@@ -44,6 +45,7 @@ class FakePager:
         self.objects: list[FakeObject] = []
         self.gone: list[FakeObject] = []
         self.handled = 0
+        self.initialized = 0  # pages that came by data_initialize
         self.latency = 0.0  # seconds; each message takes between nothing and this
         self.die_after: int | None = None  # messages
         self.fail: Callable[[int], bool] = lambda offset: False  # data_error for such an offset
@@ -93,7 +95,12 @@ class FakePager:
             message.name.drop()
             return
         assert entry is not None
-        if isinstance(message, MemoryObjectDataWrite):
+        if isinstance(message, MemoryObjectDataInitialize):
+            self.initialized += 1
+            entry.pages.setdefault(message.offset, bytes(message.data))
+            vm_deallocate(message.data)
+            message.control.drop()
+        elif isinstance(message, MemoryObjectDataWrite):
             entry.writes += 1
             for at in range(0, len(message.data), self.page_size):
                 entry.pages[message.offset + at] = message.data[at : at + self.page_size]
