@@ -24,6 +24,7 @@ SUBCOMMANDS = {
     "images": "kernel.machsim.images:images",
     "misses": "kernel.machsim.misses:misses",
     "pattern": "kernel.machsim.pattern:pattern",
+    "policies": "kernel.machsim.policies:policies",
     "replay": "kernel.machsim.replay:replay",
     "run": "kernel.machsim.run:run",
 }

@@ -23,6 +23,7 @@ from kernel.disk import ModelledDisk
 from kernel.host import Host
 from kernel.in_kernel import Driver, InKernel
 from kernel.program import ProgramMemory, Protections
+from kernel.replacement import DEFAULT
 from kernel.resident import FREE_RESERVED
 from mach.ports import Ipc
 from mach.threads import Runtime
@@ -60,6 +61,7 @@ class Machine:
         pager: str = "task",
         switches: Switches | None = None,
         prepare: Callable[[Machine], None] = lambda machine: None,
+        replacement: str = DEFAULT,
     ) -> None:
         self.runtime = runtime
         self.ipc = Ipc(runtime)
@@ -70,6 +72,7 @@ class Machine:
             self.ipc,
             memory,
             pager_inside=pager == "kernel",
+            replacement=replacement,
             reserved=FREE_RESERVED if self.switches.reserve else 0,
         )
         self.host.laundry.double_paging = self.switches.double_paging

@@ -41,7 +41,7 @@ class Replacement(Policy):
             self.reactivations += 1
 
     def _refill(self) -> None:
-        while self.runs_short():
+        while self.runs_short() or not self.inactive:  # of one page alone, two thirds are none
             page = self.active.first()
             if page is None:
                 return

@@ -53,6 +53,7 @@ def on_machine(
     manager: bool = True,
     daemon: bool = True,
     wait_for_successor: bool = False,
+    replacement: str = "second-chance",
 ) -> Machine:
     """Run `body` on a machine, and check all invariants at the end."""
     runtime = SimulatedRuntime(seed)
@@ -60,7 +61,7 @@ def on_machine(
 
     def main() -> None:
         ipc = Ipc(runtime)
-        host = Host(runtime, ipc, frames * PAGE, wait_for_successor=wait_for_successor)
+        host = Host(runtime, ipc, frames * PAGE, wait_for_successor=wait_for_successor, replacement=replacement)
         machine = Machine(runtime, ipc, host, FakePager(runtime, ipc, seed=seed))
         machines.append(machine)
         machine.pager.start()
