@@ -1,6 +1,6 @@
 """The machine of the paper's table 7-1: a program that pages, with the default pager in its kernel or out of it.
 
-    machine_with(pager, disk, memory)      a context: a Machine whose default pager is "kernel" (in it), or a process
+    machine_with(pager, disk, memory, socket)    a context: a Stand with its default pager in its "kernel", or a "process"
     PagingBenchmark(host, references, seed).run() -> seconds
     python -m benchmarks.paper_machine SOCKET DISK    the pager's process, until its standard input ends
 
@@ -58,15 +58,25 @@ def add_paging_file(pager: DefaultPager, device: BlockDevice) -> None:
     pager.store.add("paging_file", device, BlockList((Run(0, SPACE_AT, SPACE_BYTES),), SPACE_BYTES, 8192))
 
 
+@dataclass(slots=True)
+class Stand:
+    """A machine that pages.  Once its context has ended: what the processor spent on it, in both processes."""
+
+    host: Host
+    processor_seconds: float = 0.0
+
+
 @contextmanager
-def machine_with(pager: str, disk: Disk, memory: int, socket: str) -> Iterator[Host]:
+def machine_with(pager: str, disk: Disk, memory: int, socket: str) -> Iterator[Stand]:
     """A machine of `memory` bytes that pages: by a pager in its "kernel", or by another "process" over `socket`."""
-    with _pager_inside(disk, memory) if pager == "kernel" else _pager_outside(disk, memory, socket) as host:
-        yield host
+    with _pager_inside(disk, memory) if pager == "kernel" else _pager_outside(disk, memory, socket) as stand:
+        start = time.process_time()
+        yield stand
+        stand.processor_seconds = time.process_time() - start
 
 
 @contextmanager
-def _pager_inside(disk: Disk, memory: int) -> Iterator[Host]:
+def _pager_inside(disk: Disk, memory: int) -> Iterator[Stand]:
     runtime = NativeRuntime()
     ipc = Ipc(runtime)
     host = Host(runtime, ipc, memory, PAGE, pageout_time_scale=disk.pauses)
@@ -76,12 +86,12 @@ def _pager_inside(disk: Disk, memory: int) -> Iterator[Host]:
     pager.start()
     host.start()
     host.vm_set_default_memory_manager(host.host_priv, pager.port.make_send())
-    yield host
+    yield Stand(host)
     device.close()
 
 
 @contextmanager
-def _pager_outside(disk: Disk, memory: int, socket: str) -> Iterator[Host]:
+def _pager_outside(disk: Disk, memory: int, socket: str) -> Iterator[Stand]:
     Path(socket).unlink(missing_ok=True)
     command = [sys.executable, "-m", "benchmarks.paper_machine", socket, disk.path, str(disk.time_scale)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -97,9 +107,11 @@ def _pager_outside(disk: Disk, memory: int, socket: str) -> Iterator[Host]:
             runtime.fork(lambda: _receive_for_ever(ipc), "network", daemon=True)
             host.start()
             host.vm_set_default_memory_manager(host.host_priv, manager)
-            yield host
+            stand = Stand(host)
+            yield stand
         finally:
-            process.communicate(b"")
+            spent, _ = process.communicate(b"")
+        stand.processor_seconds += float(spent)
 
 
 def _receive_for_ever(ipc: Ipc) -> None:
@@ -150,8 +162,10 @@ def serve(socket: str, disk: Disk) -> None:
     network = Network(ipc)
     network.listen(socket, pager.port)
     pager.start()
+    start = time.process_time()
     print("ready", flush=True)
     sys.stdin.buffer.read()
+    print(time.process_time() - start)
     network.stop_listening()
 
 
