@@ -142,8 +142,8 @@ def _paging_report(facts: Figures | None, options: argparse.Namespace, disk: str
         lines.append(
             f"{row['available_mb']:>6} MB {row['kernel_seconds']:>8.2f} s {row['process_seconds']:>7.2f} s"
             f" {row['difference_percent']:>+9.1f} % {f'{low:+.1f} to {high:+.1f}':>16}"
-            f" {row['added_processor_seconds']:>+7.2f} s {row['added_percent']:>+6.2f} % {row['paper_percent']:>+5.1f} %"
-            f" {row['last_round']['pageins']:>9} {row['last_round']['pageouts']:>6}"
+            f" {row['added_processor_seconds']:>+7.2f} s {row['added_percent']:>+6.2f} %"
+            f" {row['paper_percent']:>+5.1f} % {row['last_round']['pageins']:>9} {row['last_round']['pageouts']:>6}"
         )
     return "\n".join(lines)
 

@@ -1,6 +1,6 @@
 """The machine of the paper's table 7-1: a program that pages, with the default pager in its kernel or out of it.
 
-    machine_with(pager, disk, memory, socket)    a context: a Stand with its default pager in its "kernel", or a "process"
+    machine_with(pager, disk, memory, socket)    a context: a Stand, its pager in its "kernel", or a "process"
     PagingBenchmark(host, references, seed).run() -> seconds
     python -m benchmarks.paper_machine SOCKET DISK    the pager's process, until its standard input ends
 

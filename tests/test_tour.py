@@ -69,7 +69,10 @@ def matches(shown: list[str], printed: list[str]) -> bool:
 
 @pytest.mark.parametrize("title", chapters())
 def test_a_chapter_of_the_tour_shows_what_its_commands_print(title: str, tmp_path: Path) -> None:
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "TOUR_TRACES": str(ROOT / "fixtures" / "traces"),
+    }
     for step in chapters()[title]:
         done = subprocess.run(
             ["bash", "-c", step.command],

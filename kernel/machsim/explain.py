@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import click
 
 from kernel.tracing.chrome import chrome_events
+from kernel.tracing.diagram import fault_diagram
 from kernel.tracing.story import Fault, faults_of, story
 from mach.trace_file import BadTrace, Trace, read_trace
 
@@ -27,15 +29,23 @@ SLOWEST = 8
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--fault", "number", type=click.IntRange(1), metavar="N", help="Tell the story of the N-th fault.")
 @click.option("--chrome", metavar="OUT", help="Write the trace for chrome://tracing and ui.perfetto.dev to OUT.")
+@click.option("--svg", metavar="OUT", help="With --fault: draw it, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 @click.version_option(package_name="mach-default-pager")
-def explain(files: tuple[str, ...], number: int | None, chrome: str | None, as_json: bool) -> None:
+def explain(files: tuple[str, ...], number: int | None, chrome: str | None, svg: str | None, as_json: bool) -> None:
     """Tell what happened in a run that was traced: `machsim run --trace FILE`.
 
     Give the FILE of `pagerd --trace FILE` beside it, and a story goes on in the pager.
     """
+    if svg is not None and number is None:
+        raise click.UsageError("--svg draws one fault: give --fault N")
     try:
         trace = read_trace(files)
+        faults = faults_of(trace)
+        if number is not None and number > len(faults):
+            raise click.ClickException(f"the trace has {len(faults)} faults; --fault takes 1 to {len(faults)}")
+        if svg is not None and number is not None:
+            Path(svg).write_text(fault_diagram(trace, faults[number - 1]), encoding="utf-8")
         if chrome is not None:
             with open(chrome, "w", encoding="utf-8") as out:
                 json.dump({"traceEvents": list(chrome_events(trace)), "displayTimeUnit": "ms"}, out)
@@ -43,19 +53,15 @@ def explain(files: tuple[str, ...], number: int | None, chrome: str | None, as_j
         raise click.ClickException(str(error)) from None
     except OSError as error:
         raise click.ClickException(f"{error.filename}: {(error.strerror or '').lower()}") from None
-    faults = faults_of(trace)
     if number is not None:
-        _tell(trace, faults, number, as_json)
+        _tell(trace, faults[number - 1], as_json)
     elif as_json:
         click.echo(json.dumps(_facts(trace, faults)))
     elif chrome is None:
         click.echo(_summary(trace, faults))
 
 
-def _tell(trace: Trace, faults: list[Fault], number: int, as_json: bool) -> None:
-    if number > len(faults):
-        raise click.ClickException(f"the trace has {len(faults)} faults; --fault takes 1 to {len(faults)}")
-    fault = faults[number - 1]
+def _tell(trace: Trace, fault: Fault, as_json: bool) -> None:
     if as_json:
         events = [fault.event, *trace.within(fault.event)]
         click.echo(

@@ -5,6 +5,7 @@ Interface:
     faults_of(trace) -> list of Fault
     story(trace, fault) -> lines
     snake(name)                 of a message: as Mach writes it
+    time_span(seconds)          with three digits that mean something
 
 A story goes in the order of causes: what a thread did, and under it, further to the right, what that made others do.
 Where the fault had to wait for something that it did not cause itself (a page of memory), what ended the wait is told
@@ -125,7 +126,7 @@ class _Teller:
         return next((cause for cause in (waker, *self.trace.causes(waker)) if cause.kind == MEANWHILE), None)
 
     def _line(self, time: float, who: str, depth: int, words: str) -> str:
-        return f"{_span(time - self.start):>10}  {who:<{self.width}}  {'  ' * depth}{words}"
+        return f"{time_span(time - self.start):>10}  {who:<{self.width}}  {'  ' * depth}{words}"
 
     @staticmethod
     def _who(event: Event, with_party: bool) -> str:
@@ -151,7 +152,7 @@ class _Teller:
         return f"the {verb} fails: {result}"
 
 
-def _span(seconds: float) -> str:
+def time_span(seconds: float) -> str:
     """A length of time with three digits that mean something."""
     for unit, factor in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
         if abs(seconds) * factor >= 1:
@@ -168,7 +169,7 @@ def snake(name: str) -> str:
 
 def _took(trace: Trace, event: Event) -> str:
     seconds = trace.duration(event)
-    return "and the trace ends" if seconds is None else _span(seconds)
+    return "and the trace ends" if seconds is None else time_span(seconds)
 
 
 def _page(event: Event) -> str:
@@ -200,7 +201,7 @@ def _send(trace: Trace, event: Event) -> str | None:
 
 def _receive(trace: Trace, event: Event) -> str:
     sent = next((cause for cause in reversed(list(trace.causes(event))[:4]) if cause.kind == "send"), None)
-    after = f", {_span(event.time - sent.time)} later" if sent is not None else ""
+    after = f", {time_span(event.time - sent.time)} later" if sent is not None else ""
     return f"receives {snake(event.values['message'])}, message {event.values['seqno']} of that port{after}"
 
 

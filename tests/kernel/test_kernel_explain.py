@@ -6,6 +6,7 @@ import gzip
 import json
 from collections import Counter
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from daemons import end, pagerd, refused, run
@@ -90,6 +91,17 @@ def test_a_story_in_words(alone: Path) -> None:
     ):
         assert words in text
     assert lines[-1].endswith("succeeds")
+
+
+def test_a_fault_is_drawn_with_its_messages(alone: Path, tmp_path: Path) -> None:
+    trace = read_trace([str(alone)])
+    fault = next(fault for fault in faults_of(trace) if fault.how == "paged in")
+    run("machsim", "explain", alone, "--fault", str(fault.number), "--svg", tmp_path / "fault.svg")
+    drawing = ElementTree.parse(tmp_path / "fault.svg").getroot()
+    words = [text.text or "" for text in drawing.iter("{http://www.w3.org/2000/svg}text")]
+    for wanted in ("memory_object_data_request", "memory_object_data_supply", "machine: workload 1", "goes on"):
+        assert wanted in words
+    refused("machsim", "explain", alone, "--svg", tmp_path / "x.svg", words="give --fault N", status=2)
 
 
 def test_a_wait_for_memory_tells_the_pageout_that_ended_it(alone: Path) -> None:
