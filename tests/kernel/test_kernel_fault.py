@@ -29,7 +29,7 @@ def test_new_memory_reads_as_zeros_and_holds_what_is_stored() -> None:
 
 
 def test_memory_that_was_only_read_is_dropped_and_uses_no_backing_store() -> None:
-    """Reference 8, test 10."""
+    """mach.md 8.10."""
 
     def body(machine: Machine) -> None:
         task, address = machine.memory(600)
@@ -42,7 +42,7 @@ def test_memory_that_was_only_read_is_dropped_and_uses_no_backing_store() -> Non
 
 
 def test_a_page_comes_back_as_it_went() -> None:
-    """Reference 8, test 11, the kernel's side: one write for one dirty page, and access as the fault wants it."""
+    """mach.md 8.11, the kernel's side: one write for one dirty page, and access as the fault wants it."""
 
     def body(machine: Machine) -> None:
         task, address = machine.memory(8)
@@ -61,7 +61,7 @@ def test_a_page_comes_back_as_it_went() -> None:
 
 
 def test_a_page_that_was_paged_in_and_only_read_is_not_written_again() -> None:
-    """Reference 8, test 44."""
+    """mach.md 8.44."""
 
     def body(machine: Machine) -> None:
         task, address = machine.memory(1)
@@ -79,7 +79,7 @@ def test_a_page_that_was_paged_in_and_only_read_is_not_written_again() -> None:
 
 
 def test_a_write_through_a_mapping_made_for_reading_is_paged_out_again() -> None:
-    """Reference 8, test 12, the kernel's side."""
+    """mach.md 8.12, the kernel's side."""
 
     def body(machine: Machine) -> None:
         task, address = machine.memory(1)
@@ -106,7 +106,7 @@ def test_a_never_written_page_costs_no_request_while_there_is_an_existence_map()
 
 
 def test_an_object_beyond_the_existence_maps_limit_always_asks_its_pager() -> None:
-    """Reference 8, test 13."""
+    """mach.md 8.13."""
 
     def body(machine: Machine) -> None:
         task, address = machine.memory(EXISTENCE_MAP_PAGES + 1)
@@ -120,7 +120,7 @@ def test_an_object_beyond_the_existence_maps_limit_always_asks_its_pager() -> No
 
 
 def test_a_data_error_is_a_memory_error_once_and_leaves_no_busy_page() -> None:
-    """Reference 8, tests 20 and 21."""
+    """mach.md 8.20 and 8.21."""
 
     def body(machine: Machine) -> None:
         task, address = machine.memory(4)
@@ -139,7 +139,7 @@ def test_a_data_error_is_a_memory_error_once_and_leaves_no_busy_page() -> None:
 
 
 def test_a_page_that_its_pager_has_lost_is_an_error_and_never_zeros() -> None:
-    """Promise P2; reference 8, test 48, the kernel's side: a pager without backing store."""
+    """Promise P2; mach.md 8.48, the kernel's side: a pager without backing store."""
 
     def body(machine: Machine) -> None:
         task, address = machine.memory(4)
@@ -215,7 +215,7 @@ def test_a_second_answer_to_one_request_is_refused() -> None:
 
 
 def test_a_precious_page_goes_back_though_it_is_clean() -> None:
-    """Reference 8, test 40: what the pager no longer has survives a fault that never stores anything."""
+    """mach.md 8.40: what the pager no longer has survives a fault that never stores anything."""
 
     def body(machine: Machine) -> None:
         task, address = machine.memory(1)

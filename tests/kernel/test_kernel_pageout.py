@@ -13,7 +13,7 @@ from mach.threads import Deadlock
 
 
 def test_wired_and_laundry_counts_return_to_where_they_were() -> None:
-    """Reference 8, test 50."""
+    """mach.md 8.50."""
 
     def body(machine: Machine) -> None:
         task, address = machine.memory(600)
@@ -30,7 +30,7 @@ def test_wired_and_laundry_counts_return_to_where_they_were() -> None:
 
 
 def test_ten_pages_at_the_most_are_on_their_way_to_a_slow_pager() -> None:
-    """Reference 8, test 49: until the pager has freed one, pageout pauses; the pages are wired meanwhile (4.6)."""
+    """mach.md 8.49: until the pager has freed one, pageout pauses; the pages are wired meanwhile (4.6)."""
 
     def body(machine: Machine) -> None:
         machine.pager.latency = 0.5
@@ -68,7 +68,7 @@ def test_free_pages_never_fall_below_the_reserve_of_a_working_machine() -> None:
 
 
 def test_terminating_an_object_writes_nothing_and_gives_everything_back() -> None:
-    """Reference 8, tests 16 and 51, for temporary objects."""
+    """mach.md 8.16 and 8.51, for temporary objects."""
 
     def body(machine: Machine) -> None:
         before = machine.host.resident.free_count
@@ -113,7 +113,7 @@ def test_termination_waits_for_the_pages_that_are_asked_for() -> None:
 
 
 def test_a_second_default_manager_replaces_the_first_which_is_returned() -> None:
-    """Reference 8, test 2."""
+    """mach.md 8.2."""
 
     def body(machine: Machine) -> None:
         host = machine.host
@@ -146,7 +146,7 @@ def test_a_second_default_manager_replaces_the_first_which_is_returned() -> None
 
 
 def test_only_the_privileged_host_port_sets_managers_and_wires_threads() -> None:
-    """Reference 8, tests 3 and 4: different codes for the same offence."""
+    """mach.md 8.3 and 8.4: different codes for the same offence."""
 
     def body(machine: Machine) -> None:
         host, other = machine.host, machine.ipc.allocate("another port").make_send()
@@ -177,7 +177,7 @@ def test_without_a_default_manager_pageout_waits_for_one_in_words() -> None:
 
 
 def test_a_manager_that_comes_late_is_waited_for() -> None:
-    """Reference 8, test 1, from the other end: nothing is lost by a pager that starts late."""
+    """mach.md 8.1, from the other end: nothing is lost by a pager that starts late."""
 
     def body(machine: Machine) -> None:
         task, address = machine.memory(600)

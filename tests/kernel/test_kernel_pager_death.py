@@ -1,4 +1,4 @@
-"""Promise P5: when the pager dies there are errors, never zeros, never a hang (reference 8, test 40)."""
+"""Promise P5: when the pager dies there are errors, never zeros, never a hang (mach.md 8.40)."""
 
 from __future__ import annotations
 
@@ -94,6 +94,8 @@ def test_a_page_whose_pager_dies_just_after_taking_it_stays_in_memory() -> None:
 
 
 def test_who_waits_for_memory_that_only_a_dead_pager_could_free_is_told_so() -> None:
+    """Weakness 25: in Mach the pageout daemon sleeps for ever, and everybody with it."""
+
     def body(machine: Machine) -> None:
         machine.pager.die()
         task, address = machine.memory(600)

@@ -16,7 +16,7 @@ from mach.threads import NativeRuntime
 
 
 def test_a_normal_thread_leaves_the_reserve_alone_and_waits() -> None:
-    """Reference 8, test 6: with 14 pages free a normal thread blocks until there is memory."""
+    """mach.md 8.6: with 14 pages free a normal thread blocks until there is memory."""
 
     def body(machine: Machine) -> None:
         other, elsewhere = machine.memory(64)
@@ -43,7 +43,7 @@ def test_a_normal_thread_leaves_the_reserve_alone_and_waits() -> None:
 
 
 def test_a_wired_thread_uses_the_reserve_until_nothing_is_left() -> None:
-    """Reference 8, test 6: a privileged thread never waits; with nothing left the machine says so and stops."""
+    """mach.md 8.6: a privileged thread never waits; with nothing left the machine says so and stops."""
 
     def body(machine: Machine) -> None:
         host = machine.host

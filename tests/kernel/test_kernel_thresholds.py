@@ -10,7 +10,7 @@ from kernel.resident import thresholds
 
 
 def test_the_thresholds_of_2048_free_pages_are_machs() -> None:
-    """Reference 8, test 7."""
+    """mach.md 8.7."""
     limits = thresholds(2048)
     assert (limits.free_min, limits.free_target, limits.reserved_internal, limits.reserved_really) == (45, 55, 10, 5)
 
@@ -28,7 +28,7 @@ def test_two_thirds_of_the_pageable_pages_should_be_inactive() -> None:
 
 
 def test_pageout_pauses_at_ten_laundry_pages() -> None:
-    """Reference 8, test 8, first part."""
+    """mach.md 8.8, first part."""
     limits = thresholds(2048)
     assert should_pause(limits, free=100, inactive=9, burst=0, laundry=10)
     assert not should_pause(limits, free=100, inactive=9, burst=0, laundry=9)
@@ -52,7 +52,7 @@ def test_a_pause_lasts_thirty_milliseconds_a_page_and_two_hundred_when_nothing_i
 
 
 def test_pauses_grow_while_the_laundry_stays_and_shrink_after_eleven_idle_ones() -> None:
-    """Reference 8, test 8."""
+    """mach.md 8.8."""
     flow = FlowControl()
     flow.after_pause(laundry=6)
     assert flow.burst_wait == 31
