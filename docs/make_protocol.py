@@ -5,7 +5,7 @@ Interface:
     page() -> str
 
 Not here: the messages (mach/memory_object.py, mach/default_pager.py, mach/device.py, mach/bootstrap.py,
-mach/exception.py, mach/mach_debug.py, mach/connection.py).
+mach/exception.py, mach/mach_debug.py, mach/carrier_messages.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 from mach import (
     bootstrap,
-    connection,
+    carrier_messages,
     default_pager,
     default_pager_figures,
     device,
@@ -43,7 +43,7 @@ SECTIONS: list[tuple[str, ModuleType, str]] = [
     ("The bootstrap service", bootstrap, "Calls on the port that the first server finds as its bootstrap port."),
     ("Exceptions", exception, "The kernel's call on a task's exception port."),
     ("Looking into a kernel", mach_debug, "Calls on a kernel's host port, each with its reply."),
-    ("The carrier's own", connection, "What two ends of a connection say to each other; destination 0."),
+    ("The carrier's own", carrier_messages, "What two ends of a connection say to each other; destination 0."),
 ]
 HEAD = f"""# The protocol
 

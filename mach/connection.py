@@ -32,8 +32,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from mach.carrier_messages import CARRIER, PortDied, PortReleased
 from mach.codec import Codec, ProtocolViolation, RightKind, WireRight, codec_at, codec_of
-from mach.message import U32, Message, message
+from mach.message import Message
+from mach.mqueue import Flow
 from mach.notify import DeadName, NoSenders, SendOnce
 from mach.page_list import vm_deallocate
 from mach.peer import Peer
@@ -41,28 +43,12 @@ from mach.ports import DeadPort, Ipc, Port, ReceiveRight, Right, SendOnceRight, 
 from mach.threads import LockRank
 from mach.wire import Packet, send_packet, widen
 
-CARRIER = 0  # the destination of what the two carriers say to each other
 SERVICE_NAME = 2  # the accepting end's service port
 OUTBOX_BYTES = 4 * 1024 * 1024  # unread messages that are kept for a slow peer
 
 _FROM_PORTS = frozenset(cls.msgh_id for cls in (NoSenders, SendOnce, DeadName))
 
 After = list[Callable[[], object]]  # what is to be done once the lock is released
-
-
-@message(1)
-class PortReleased(Message):
-    """`count` references to a port of yours are gone."""
-
-    name: U32
-    count: U32
-
-
-@message(2)
-class PortDied(Message):
-    """A port of mine that you could send to has died."""
-
-    name: U32
 
 
 @dataclass(slots=True)
@@ -97,6 +83,8 @@ class Connection:
         self.peer: Peer | None = None  # who is at the other end, if it is known
         self.trace_name = ""  # both ends know it, if the initiating one is traced
         self.undeliverable = 0
+        self.flow = Flow()  # what the peer has sent to objects of its own, and nobody has received yet
+        self.held_back = False  # nothing more is received from it for the moment
         self.exports: dict[int, Export] = {}
         self.imports: dict[int, Import] = {}
         self._export_names: dict[Port, int] = {}
@@ -187,6 +175,11 @@ class Connection:
             after.append(partial(self._on_trouble, self, "it does not read its messages"))
         after.append(partial(self._on_trouble, self, ""))
 
+    @property
+    def unsent(self) -> bool:
+        """Whether something waits for the peer to read."""
+        return bool(self._outbox)
+
     def flush(self) -> bool:
         with self.lock:
             while self._outbox and not self.closed:
@@ -235,20 +228,22 @@ class Connection:
 
     # -- in ----------------------------------------------------------------------------------------------------
 
-    def arrived(self, packet: Packet) -> None:
-        """Deliver a packet, or raise ProtocolViolation."""
+    def arrived(self, packet: Packet) -> Flow | None:
+        """Deliver a packet, or raise ProtocolViolation.  The flow that it went into, if there is one."""
         if (tracer := self.ipc.runtime.tracer) is not None:
             tracer.crossed(self.trace_name, self.initiator, outwards=False)
         codec, body = codec_at(packet.msgh_id), memoryview(packet.body)
         if packet.destination == CARRIER or codec.cls in (PortReleased, PortDied):
-            return self._carrier_message(codec, packet)
+            self._carrier_message(codec, packet)
+            return None
         after: After = []
         with self.lock:
             message = codec.decode(body, packet.data, lambda kind, name: self._import(kind, name, after))
             target = self._target(packet.destination, after)
         for action in after:
             action()
-        return self._deliver(target, message)
+        self._deliver(target, message)
+        return target.flow if target is not None else None
 
     def _target(self, name: int, after: After) -> Port | None:
         export = self.exports.get(name)
@@ -286,6 +281,7 @@ class Connection:
         receive = self.ipc.allocate(f"peer's port {name}")
         receive.port.peer = self.peer
         if kind == RightKind.RECEIVE:
+            receive.port.flow = self.flow
             self._keep(name, receive.make_send(), after)
             return receive
         receive.become_kobject(partial(self._forward, name))

@@ -1,6 +1,7 @@
 """Message queues, and the threads that receive from them (Mach's ipc_mqueue).
 
 Interface:
+    Flow()                          how much of one peer's waits here, and who is to hear when that is little again
     MessageQueue(receivers, name)   what waits at a port, or at all ports of a set; and the threads that wait there
     Receivers(runtime)              .receive(queue, timeout), .serve(queue, handle): for receivers
                                     .announce(queue), .announce_fed(queue), .close(queue, why), .resign(): for
@@ -14,6 +15,7 @@ Invariants:
     1. If there is a feeder and a thread sleeps here, some thread has the lead or has been woken to take it.
     2. A thread's duty is set only while it has the lead and handles a message, so never inside the feeder.
     3. A sleeper is woken for each message that the leader will not find in its own queue.
+    4. What is held back in a flow is let go once half of what it may hold has been received.
 
 Not here: rights, and what a message is (mach/ports.py).
 """
@@ -30,6 +32,29 @@ from mach.threads import LockRank, OwedBy, Runtime, Thread
 
 if TYPE_CHECKING:
     from mach.ports import Port
+
+
+class Flow:
+    """The messages of one peer that wait at ports of ours, and what is held back meanwhile.  Ipc's lock guards it."""
+
+    __slots__ = ("held_back", "queued")
+    LIMIT = 16  # messages; with the largest clusters that is as many MiB
+
+    def __init__(self) -> None:
+        self.queued = 0
+        self.held_back: list[Callable[[], None]] = []  # what lets it go; takes no lock
+
+    @property
+    def is_full(self) -> bool:
+        return self.queued > self.LIMIT
+
+    def left(self, count: int) -> None:
+        """So many of its messages wait no more."""
+        self.queued -= count
+        if self.held_back and self.queued <= self.LIMIT // 2:
+            waiting, self.held_back = self.held_back, []
+            for let_go in waiting:
+                let_go()
 
 
 class MessageQueue:
@@ -156,6 +181,8 @@ class Receivers:
         if self.runtime.reports and (me := self.runtime.current()) in queue.hands:
             queue.hands[me], me.handles = (port, message), type(message).__name__
         port.queued -= 1
+        if port.flow is not None:
+            port.flow.left(1)
         if port.queued == port.limit - 1:
             port.space.broadcast()
         seqno = port.seqno

@@ -36,7 +36,7 @@ from dataclasses import fields
 from typing import Any
 
 from mach.message import Message, Received
-from mach.mqueue import MessageQueue, Receivers
+from mach.mqueue import Flow, MessageQueue, Receivers
 from mach.notify import DeadName, NoSenders, SendOnce
 from mach.page_list import vm_deallocate
 from mach.peer import Peer
@@ -64,6 +64,7 @@ class Port:
         self.queue = MessageQueue(ipc, name)
         self.space = ipc.runtime.condition(ipc.lock, f"{name}.space")
         self.queued = 0
+        self.flow: Flow | None = None  # of the peer that sends here, if there is one
         self.seqno = 0
         self.send_rights = 0
         self.make_sends = 0
@@ -209,6 +210,8 @@ class ReceiveRight(Right):
                     return
                 port.queue.messages = deque(entry for entry in port.queue.messages if entry[0] is not port)
                 port.queued = 0
+                if port.flow is not None:
+                    port.flow.left(len(mine))
                 port.space.broadcast()
             for message in mine:
                 kobject(message)
@@ -230,6 +233,8 @@ class ReceiveRight(Right):
             port.dead = True
             lost = [message for at, message in port.queue.messages if at is port]
             port.queue.messages = deque(entry for entry in port.queue.messages if entry[0] is not port)
+            if port.flow is not None:
+                port.flow.left(len(lost))
             watchers, port.watchers = port.watchers, {}
             notify, port.notify = port.notify, None
             port.space.broadcast()
@@ -317,6 +322,8 @@ class Ipc(Receivers):
                     if self.runtime.reports:
                         note_moves(port, message)
                     port.queued += 1
+                    if port.flow is not None:
+                        port.flow.queued += 1
                     port.queue.messages.append((port, message))
                     wake = self.announce(port.queue)
         if dead:
@@ -346,6 +353,8 @@ class Ipc(Receivers):
                 dead, kobject = port.dead, port.kobject
                 if not dead and kobject is None:
                     port.queued += 1
+                    if port.flow is not None:
+                        port.flow.queued += 1
                     port.queue.messages.append((port, message))
                     self.announce_fed(port.queue)
         if dead:

@@ -14,6 +14,7 @@ Invariants:
     1. One thread polls at a time; a message is delivered by the thread that polled it.
     2. A poll takes at most one message from each connection, so that none can starve the others.
     3. What a peer sends can cost it its connection and nobody else anything.
+    4. Of a peer that sends faster than it is served a bounded number of messages waits here, the rest in its socket.
 
 Not here: names and rights (mach/connection.py); the bytes of a packet (mach/wire.py).
 """
@@ -29,6 +30,7 @@ from collections.abc import Callable, Iterable
 
 from mach.codec import ProtocolViolation
 from mach.connection import Connection
+from mach.mqueue import Flow
 from mach.peer import peer_of
 from mach.ports import Ipc, ReceiveRight, SendRight
 from mach.threads import LockRank, Thread
@@ -95,6 +97,7 @@ class Network:
             raise
         listener.setblocking(False)
         self._listener, self._path, self._service = listener, path, service
+        service.port.flow = Flow()  # of all clients together
         self._epoll.register(listener.fileno(), EPOLLIN)
 
     @staticmethod
@@ -204,14 +207,16 @@ class Network:
     def _serve(self, connection: Connection, events: int) -> None:
         try:
             if events & EPOLLOUT and connection.flush():
-                self._epoll.modify(connection.sock.fileno(), EPOLLIN)
+                self._watch(connection)
             if not events & READABLE:
                 return
             packet = self._buffer.receive(connection.sock)
             if packet is None:
                 self._disconnect(connection)
                 return
-            connection.arrived(packet)
+            flow = connection.arrived(packet)
+            if flow is not None and flow.is_full:
+                self._hold_back(connection, flow)
         except BlockingIOError:
             pass
         except ProtocolViolation as violation:
@@ -223,14 +228,32 @@ class Network:
 
     def _trouble(self, connection: Connection, why: str) -> None:
         """A connection cannot send: now (why is empty) or any more."""
-        try:
-            if not why:
-                self._epoll.modify(connection.sock.fileno(), EPOLLIN | EPOLLOUT)
-                return
-        except (OSError, ValueError):  # closed meanwhile
+        if not why:
+            self._watch(connection)
             return
         self._on_disconnect(f"a client is disconnected: {why}")
         self._disconnect(connection)
+
+    def _watch(self, connection: Connection) -> None:
+        """Have the poll say what is of interest now."""
+        events = (0 if connection.held_back else EPOLLIN) | (EPOLLOUT if connection.unsent else 0)
+        try:
+            self._epoll.modify(connection.sock.fileno(), events)
+        except (OSError, ValueError):  # closed meanwhile
+            pass
+
+    def _hold_back(self, connection: Connection, flow: Flow) -> None:
+        """Leave what the peer sends more in its socket until most of the flow has been received."""
+
+        def let_go() -> None:
+            connection.held_back = False
+            self._watch(connection)
+
+        with self.ipc.lock:
+            if flow.is_full:
+                connection.held_back = True
+                self._watch(connection)
+                flow.held_back.append(let_go)
 
     def _disconnect(self, connection: Connection) -> None:
         with self._lock:  # two threads may find it broken at once

@@ -20,6 +20,7 @@ from mach.memory_object import (
     MemoryObjectTerminate,
     VmProt,
 )
+from mach.mqueue import Flow
 from mach.notify import DeadName, NoSenders
 from mach.ports import DeadPort, Ipc, ReceiveRight
 from mach.rpc import call
@@ -247,6 +248,31 @@ def test_a_call_across_the_socket_is_answered_or_fails(server: Party, client: Pa
     with pytest.raises(DeadPort):
         ask()
     thread.join()
+
+
+def test_of_a_peer_that_floods_a_bounded_number_of_messages_waits_here(server: Party, client: Party) -> None:
+    """P7: the rest stays in its socket, and comes in order once there is room."""
+    message, control, _ = create(client)
+    client.right.send(message)
+    for number in range(200):
+        client.memory_object.send(MemoryObjectDataWrite(control.make_send(), number, b""))
+    settle(server, client)
+    created = server.service.receive(timeout=0).message
+    memory_object = created.new_pager
+    assert Flow.LIMIT < memory_object.port.queued <= Flow.LIMIT + 2
+    got = []
+    while (received := memory_object.receive(timeout=0)) is not None:
+        got.append(received.message.offset)
+        assert memory_object.port.queued <= Flow.LIMIT + 2
+        settle(server, client)
+    assert got == list(range(200))
+    for number in range(60):
+        client.memory_object.send(MemoryObjectDataWrite(control.make_send(), number, b""))
+    settle(server, client)
+    memory_object.destroy()
+    client.right.send(MemoryObjectDataWrite(control.make_send(), 0, b"to the service"))
+    settle(server, client)
+    assert server.service.receive(timeout=0).message.data == b"to the service", "a dead object holds nothing back"
 
 
 def raw(path: Path) -> socket.socket:
