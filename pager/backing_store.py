@@ -128,10 +128,14 @@ class BackingStore:
     def allocate(self, count: int, owner: int = 0) -> tuple[int, int, int]:
         """Slots in a row, as many of `count` as the partition whose turn it is can give, for `owner` and its followers.
 
-        One that is going away is asked last: rather that it cannot go than that a page is lost.
+        One that is going away is asked last, one whose disk fails last of all: rather that than that a page is lost.
         """
+        failing: list[PagingPartition] = []
         for rank in self._order:
             for partition in tuple(rank):
+                if partition.is_failing:
+                    failing.append(partition)
+                    continue
                 try:
                     first, given = partition.allocate(count, owner)
                 except NoPagingSpace:
@@ -139,6 +143,9 @@ class BackingStore:
                 if len(rank) > 1:
                     self._took(rank, partition, given)
                 return partition.index, first, given
+        for partition in failing:
+            if partition.free:
+                return partition.index, *partition.allocate(count, owner)
         raise NoPagingSpace("all partitions are full")
 
     def _took(self, rank: list[PagingPartition], partition: PagingPartition, pages: int) -> None:

@@ -6,7 +6,7 @@ Interface:
         .free_slot(slot), .retire(slot), .used_row(slot, limit)
         .read(slot, count) -> bytes, .write(slot, data)    BackingStoreError
         .begin_going_away() -> bool, .stay(), .close() -> bool, .grow(blocks)
-        .total, .free, .bad, .going_away, .priority; .map(first, count), .bad_slots(limit)
+        .total, .free, .bad, .going_away, .is_failing, .priority; .map(first, count), .bad_slots(limit)
     NoPagingSpace, BackingStoreError
 
 A slot is `page_size` bytes of the paging file, counted in file offsets; it need not be one piece on the device
@@ -37,6 +37,8 @@ from pager.slots import SlotTable
 
 QUICK_BYTES = 64 * 1024  # a write into the page cache of no more is done sooner than another thread has woken up
 
+FAILING_WRITES = 3  # in a row: it is not this block or that, it is the disk
+
 
 class NoPagingSpace(Exception):
     """Expected: more was paged out than there is room for (P4)."""
@@ -64,6 +66,7 @@ class PagingPartition:
         self.device = device
         self.page_size = page_size
         self.priority = priority  # of two partitions with room the one with the higher is written to
+        self._failures = 0  # writes that failed since one was good
         self.going_away = False  # drain.py is emptying it: slots are given out only if there are none elsewhere
         self._closed = False
         self._runtime = runtime
@@ -126,9 +129,18 @@ class PagingPartition:
             self._slots.give_back(slot)
 
     def retire(self, slot: int) -> None:
-        """Never use this slot again: its block is bad (P3)."""
+        """Never use this slot again: its block is bad (P3).  If it is the whole disk that fails, that is no news of the
+        block: the slot is free."""
         with self._lock:
-            self._slots.retire(slot)
+            if self.is_failing:
+                self._slots.give_back(slot)
+            else:
+                self._slots.retire(slot)
+
+    @property
+    def is_failing(self) -> bool:
+        """One write after the other has failed: it is not asked for slots while another partition has any."""
+        return self._failures >= FAILING_WRITES
 
     def used_row(self, slot: int, limit: int) -> tuple[int, int, int]:
         """The next row of slots in use: first, how many, the first one's owner; (-1, 0, 0) if there is none."""
@@ -230,8 +242,11 @@ class PagingPartition:
                 with span(self._runtime, "device_write", partition=self.index, offset=offset, length=length):
                     self.device.write(offset, data[at : at + length])
             except FileSystemError as error:
+                self._failures += 1
                 raise BackingStoreError(str(error)) from error
             at += length
+        if self._failures:
+            self._failures = 0
 
     def device_offset(self, slot: int) -> int:
         """Where the slot begins on the device."""

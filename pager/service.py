@@ -158,7 +158,7 @@ def _partition_record(partition: PagingPartition) -> PartitionRecord:
         priority=partition.priority,
         name=partition.name,
         device=getattr(partition.device, "name", "memory"),
-        access=getattr(partition.device, "access", "buffered"),
+        access=getattr(partition.device, "access", "buffered") + (", failing" if partition.is_failing else ""),
         runs=tuple(RunRecord(run.file_offset, run.device_offset, run.length) for run in partition.runs),
         bad_slots=tuple(
             BadSlotRecord(slot, partition.device_offset(slot)) for slot in partition.bad_slots(RECORDS_PER_REPLY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 
 import pytest
 from hypothesis import settings
@@ -14,6 +15,8 @@ from bootfs.blocklist import BlockList, Run
 from bootfs.device import MemoryDevice
 from mach.threads import NativeRuntime
 from pager.backing_store import STRIDE_PAGES, BackingStore
+from pager.integrity import DIGEST_BYTES
+from pager.page_map import Entry, PageMap
 from pager.partition import BackingStoreError, NoPagingSpace
 from pager.slots import CHUNK_SLOTS, OWNER_OBJECT_BITS, SlotTable, owner_object, owner_page, slot_owner
 
@@ -107,6 +110,25 @@ def test_searches_that_fail_are_not_made_again() -> None:
         table.give_back(slot)
     assert table.allocate(2, 1)[1] == 1, "there are no two in a row; every chunk was searched"
     assert not any(any(may) for may in table._may_have[1:]), "and is not searched again"
+
+
+def test_a_page_on_backing_store_costs_at_most_40_bytes() -> None:
+    """Map, digest, owner and state, with what Python adds (8 and 32 are asked for)."""
+    pages = 64 * CHUNK_SLOTS
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        table, page_map = SlotTable(pages), PageMap()
+        empty, _ = tracemalloc.get_traced_memory()
+        for page in range(0, pages, 256):
+            first, given = table.allocate(256, page)
+            for slot in range(first, first + given):
+                page_map.store(slot, Entry(0, slot, 0, bytes(DIGEST_BYTES)))
+        full, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (full - before) / pages <= 40
+    assert (empty - before) / pages < 0.1, "what is not in use costs nothing"
 
 
 # -- partitions together -----------------------------------------------------------------------------------------------
