@@ -20,6 +20,7 @@ Not here: queues (mach/ports.py); the trap and its options (kernel/i386/traps.py
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from mach.kern_return import MachError
@@ -104,12 +105,13 @@ def copyin(task: UserTask, address: int, size: int) -> tuple[Right, Message]:
     for item in items:
         if not item.inline:
             item.memory = _out_of_line(task, item)
-    destination = _take(task, header.remote, header.bits & 0xFF, MsgReturn.MACH_SEND_INVALID_DEST)
-    assert destination is not None
-    reply = _take(task, header.local, header.bits >> 8 & 0xFF, MsgReturn.MACH_SEND_INVALID_REPLY)
-    rights = [
-        _take(task, name, kind, MsgReturn.MACH_SEND_INVALID_RIGHT) for name, kind in zip(names, kinds, strict=True)
+    wanted = [
+        (header.remote, header.bits & 0xFF, MsgReturn.MACH_SEND_INVALID_DEST),
+        (header.local, header.bits >> 8 & 0xFF, MsgReturn.MACH_SEND_INVALID_REPLY),
+        *((name, kind, MsgReturn.MACH_SEND_INVALID_RIGHT) for name, kind in zip(names, kinds, strict=True)),
     ]
+    destination, reply, *rights = _take_all(task, wanted)
+    assert destination is not None
     return destination, _known(TypedMessage(header.identity, reply, tuple(items), tuple(rights)))
 
 
@@ -133,7 +135,9 @@ def _words(content: bytes) -> list[int]:
 
 
 def _require(task: UserTask, header: Header, names: list[int], kinds: list[int]) -> None:
-    """INV-1."""
+    """INV-1.  A destination and a right to reply by are rights to send."""
+    if Disposition.MOVE_RECEIVE in (header.bits & 0xFF, header.bits >> 8 & 0xFF):
+        raise MsgError(MsgReturn.MACH_SEND_INVALID_HEADER)
     if not task.space.holds(header.remote, header.bits & 0xFF):
         raise MsgError(MsgReturn.MACH_SEND_INVALID_DEST)
     if header.local != PORT_NULL and not task.space.holds(header.local, header.bits >> 8 & 0xFF):
@@ -143,13 +147,19 @@ def _require(task: UserTask, header: Header, names: list[int], kinds: list[int])
             raise MsgError(MsgReturn.MACH_SEND_INVALID_RIGHT)
 
 
-def _take(task: UserTask, name: int, disposition: int, wrong: MsgReturn) -> Right | None:
-    if name in (PORT_NULL, PORT_DEAD):
-        return None
-    try:
-        return task.space.take(name, disposition)
-    except MachError:  # another thread of the task was faster
-        raise MsgError(wrong) from None
+def _take_all(task: UserTask, wanted: list[tuple[int, int, MsgReturn]]) -> list[Right | None]:
+    """Rights by name and disposition.  One may be gone after all: moved twice, or by another thread of the task; then
+    those taken before it are destroyed, as the kernel destroys a message."""
+    taken: list[Right | None] = []
+    for name, disposition, wrong in wanted:
+        try:
+            taken.append(None if name in (PORT_NULL, PORT_DEAD) else task.space.take(name, disposition))
+        except MachError:
+            for right in taken:
+                if right is not None:
+                    right.drop()
+            raise MsgError(wrong) from None
+    return taken
 
 
 def _out_of_line(task: UserTask, item: Item) -> bytes:
@@ -186,7 +196,14 @@ def copyout(task: UserTask, received: Received, address: int, size: int) -> None
     if length > size:
         drop_rights(received.message)
         raise MsgError(MsgReturn.MACH_RCV_TOO_LARGE)
-    items = _for_receiver(task, typed)
+    rights = iter(typed.rights)
+    try:
+        items = _for_receiver(task, typed.items, rights)
+    except MsgError:
+        for right in (*rights, typed.reply):
+            if right is not None:
+                right.drop()
+        raise
     reply, reply_type = PORT_NULL, 0
     if typed.reply is not None:
         reply, reply_type = task.space.insert(typed.reply), port(typed.reply).type
@@ -199,11 +216,10 @@ def copyout(task: UserTask, received: Received, address: int, size: int) -> None
         raise MsgError(MsgReturn.MACH_RCV_INVALID_DATA) from None
 
 
-def _for_receiver(task: UserTask, typed: TypedMessage) -> list[Item]:
+def _for_receiver(task: UserTask, sent: Iterable[Item], rights: Iterator[Right | None]) -> list[Item]:
     """Names for the rights, and memory for what is out of line."""
-    rights = iter(typed.rights)
     items = []
-    for item in typed.items:
+    for item in sent:
         if item.is_port:
             mine = [next(rights) for _ in range(item.number)]
             names = [PORT_NULL if right is None else task.space.insert(right) for right in mine]

@@ -17,22 +17,25 @@ Not here: layouts (mach/typed.py); the same calls as traps (kernel/i386/traps.py
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from kernel.mach_port import (
+    mach_port_allocate,
+    mach_port_allocate_name,
+    mach_port_deallocate,
+    mach_port_destroy,
+    mach_port_get_refs,
+    mach_port_insert_right,
+    mach_port_mod_refs,
+    mach_port_move_member,
+    mach_port_request_notification,
+    mach_port_type,
+)
 from kernel.vm_map import Inheritance
 from mach.kern_return import KernReturn, MachError
 from mach.mach_interface import (
     REQUESTS,
-    MachPortAllocate,
-    MachPortAllocateName,
-    MachPortDeallocate,
-    MachPortDestroy,
-    MachPortGetRefs,
-    MachPortInsertRight,
-    MachPortModRefs,
-    MachPortMoveMember,
-    MachPortRequestNotification,
-    MachPortType,
     TaskCreate,
     TaskGetSpecialPort,
     TaskResume,
@@ -59,7 +62,7 @@ from mach.mach_interface import (
 )
 from mach.memory_object import VmProt
 from mach.message import Message
-from mach.ports import DeadPort, SendOnceRight, drop_rights
+from mach.ports import DeadPort, Right, SendOnceRight, drop_rights
 from mach.typed import TypedMessage, answer
 
 if TYPE_CHECKING:
@@ -120,24 +123,27 @@ def _serve(target: object, handlers: Handlers, message: Message) -> None:
         identity = message.identity if isinstance(message, TypedMessage) else message.msgh_id
         wrong_items = isinstance(message, TypedMessage) and REQUESTS.get(identity) in handlers
         outcome = answer(identity, MIG_BAD_ARGUMENTS if wrong_items else MIG_BAD_ID)
-        for field in message.__dataclass_fields__:  # type: ignore[attr-defined]
-            _drop(getattr(message, field), but=reply)
+        _drop_but(message, reply)
     else:
         try:
             outcome = answer(message.msgh_id, KernReturn.KERN_SUCCESS, *handler(target, message))
         except (MachError, ValueError) as error:
             code = error.code if isinstance(error, MachError) else KernReturn.KERN_INVALID_ARGUMENT
             outcome = answer(message.msgh_id, code)
+            _drop_but(message, reply)  # no handler has made use of a right when it fails
     try:
         return reply.send(outcome)
     except DeadPort:
         return None
 
 
-def _drop(value: object, but: object) -> None:
-    for part in value if isinstance(value, tuple) else (value,):
-        if part is not but and hasattr(part, "drop"):
-            part.drop()
+def _drop_but(message: Message, reply: SendOnceRight) -> None:
+    """Destroy the rights of a request that is refused (INV-2), but that to answer it."""
+    for field in fields(message):  # type: ignore[arg-type]
+        value = getattr(message, field.name)
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, Right) and part is not reply:
+                part.drop()
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------
@@ -298,63 +304,6 @@ def thread_suspend(thread: UserThread, request: ThreadSuspend) -> Outs:
 def thread_resume(thread: UserThread, request: ThreadResume) -> Outs:
     thread.resume()
     return ()
-
-
-# -- rights by name ----------------------------------------------------------------------------------------------------
-
-
-def mach_port_type(task: UserTask, request: MachPortType) -> Outs:
-    return (task.space.type(request.name),)
-
-
-def mach_port_allocate_name(task: UserTask, request: MachPortAllocateName) -> Outs:
-    task.space.allocate(request.right, request.name)
-    return ()
-
-
-def mach_port_allocate(task: UserTask, request: MachPortAllocate) -> Outs:
-    return (task.space.allocate(request.right),)
-
-
-def mach_port_destroy(task: UserTask, request: MachPortDestroy) -> Outs:
-    task.space.destroy(request.name)
-    return ()
-
-
-def mach_port_deallocate(task: UserTask, request: MachPortDeallocate) -> Outs:
-    task.space.deallocate(request.name)
-    return ()
-
-
-def mach_port_get_refs(task: UserTask, request: MachPortGetRefs) -> Outs:
-    return (task.space.refs(request.name, request.right),)
-
-
-def mach_port_mod_refs(task: UserTask, request: MachPortModRefs) -> Outs:
-    task.space.mod_refs(request.name, request.right, _signed(request.delta))
-    return ()
-
-
-def mach_port_move_member(task: UserTask, request: MachPortMoveMember) -> Outs:
-    task.space.move_member(request.member, request.after)
-    return ()
-
-
-def mach_port_request_notification(task: UserTask, request: MachPortRequestNotification) -> Outs:
-    """A request that takes another's place is not told of here: the old one stays."""
-    if request.notify is None:
-        raise MachError(KernReturn.KERN_INVALID_CAPABILITY, "a notification that nobody gets")
-    task.space.request_notification(request.name, request.id, request.notify)
-    return (None,)
-
-
-def mach_port_insert_right(task: UserTask, request: MachPortInsertRight) -> Outs:
-    task.space.insert(request.poly, request.name)
-    return ()
-
-
-def _signed(word: int) -> int:
-    return word - (1 << 32) if word >> 31 else word
 
 
 # -- the host ----------------------------------------------------------------------------------------------------------

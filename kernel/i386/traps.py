@@ -14,10 +14,11 @@ Not here: what the calls do (kernel/mach_server.py); messages in memory (kernel/
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from kernel import mach_server
+from kernel import mach_port, mach_server
 from kernel.ipc_kmsg import MsgError, MsgReturn, copyin, copyout, send
 from kernel.ipc_space import PortRight
 from kernel.user import UserTask, UserThread
@@ -33,7 +34,7 @@ from mach.mach_interface import (
     VmDeallocate,
     VmMap,
 )
-from mach.ports import DeadPort, SendRight
+from mach.ports import DeadPort, Right, SendRight
 from mach.typed import Disposition
 
 WORD = 4
@@ -144,6 +145,17 @@ def _store(thread: UserThread, address: int, word: int) -> None:
     thread.task.write(address, word.to_bytes(WORD, "little"))
 
 
+@contextmanager
+def _dropped_unless_used(right: Right | None) -> Iterator[None]:
+    """A right that was taken for a call that fails is nobody's."""
+    try:
+        yield
+    except (MachError, ValueError):
+        if right is not None:
+            right.drop()
+        raise
+
+
 def syscall_vm_map(
     thread: UserThread, task: int, address: int, size: int, mask: int, anywhere: int, memory_object: int, *rest: int
 ) -> int:
@@ -151,11 +163,13 @@ def syscall_vm_map(
     target = _task(thread, task)
     right = thread.task.space.take(memory_object, Disposition.COPY_SEND) if memory_object else None
     assert right is None or isinstance(right, SendRight)
-    request = VmMap(
-        *(NO_REPLY, _word(thread, address), size, mask, anywhere, right),
-        *(offset, copy, protection, max_protection, inheritance),
-    )
-    _store(thread, address, mach_server.vm_map(target, request)[0])
+    with _dropped_unless_used(right):
+        request = VmMap(
+            *(NO_REPLY, _word(thread, address), size, mask, anywhere, right),
+            *(offset, copy, protection, max_protection, inheritance),
+        )
+        (at,) = mach_server.vm_map(target, request)
+    _store(thread, address, at)
     return KernReturn.KERN_SUCCESS
 
 
@@ -190,29 +204,32 @@ def syscall_task_set_special_port(thread: UserThread, task: int, which: int, por
     target = _task(thread, task)
     right = thread.task.space.take(port, Disposition.COPY_SEND)
     assert isinstance(right, SendRight)
-    mach_server.task_set_special_port(target, TaskSetSpecialPort(NO_REPLY, which, right))
+    with _dropped_unless_used(right):
+        mach_server.task_set_special_port(target, TaskSetSpecialPort(NO_REPLY, which, right))
     return KernReturn.KERN_SUCCESS
 
 
 def syscall_mach_port_allocate(thread: UserThread, task: int, right: int, name: int) -> int:
-    (made,) = mach_server.mach_port_allocate(_task(thread, task), MachPortAllocate(NO_REPLY, right))
+    (made,) = mach_port.mach_port_allocate(_task(thread, task), MachPortAllocate(NO_REPLY, right))
     _store(thread, name, made)
     return KernReturn.KERN_SUCCESS
 
 
 def syscall_mach_port_deallocate(thread: UserThread, task: int, name: int) -> int:
-    mach_server.mach_port_deallocate(_task(thread, task), MachPortDeallocate(NO_REPLY, name))
+    mach_port.mach_port_deallocate(_task(thread, task), MachPortDeallocate(NO_REPLY, name))
     return KernReturn.KERN_SUCCESS
 
 
 def syscall_mach_port_insert_right(thread: UserThread, task: int, name: int, right: int, disposition: int) -> int:
     target = _task(thread, task)
-    target.space.insert(thread.task.space.take(right, disposition), name)
+    taken = thread.task.space.take(right, disposition)
+    with _dropped_unless_used(taken):
+        target.space.insert(taken, name)
     return KernReturn.KERN_SUCCESS
 
 
 def syscall_mach_port_allocate_name(thread: UserThread, task: int, right: int, name: int) -> int:
-    mach_server.mach_port_allocate_name(_task(thread, task), MachPortAllocateName(NO_REPLY, right, name))
+    mach_port.mach_port_allocate_name(_task(thread, task), MachPortAllocateName(NO_REPLY, right, name))
     return KernReturn.KERN_SUCCESS
 
 

@@ -1,0 +1,77 @@
+"""The executables of fixtures/servers: those that are kept are what their sources make; and over a socket."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from daemons import pagerd, refused, run
+from programs import SERVERS
+
+from fixtures.servers.build import KEPT_BY, PROGRAMS, CompilerMissing, build, compiler
+from mach.aout import Executable, Magic, make_executable
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_an_executable_that_is_kept_is_what_its_sources_make(program: str, tmp_path: Path) -> None:
+    kept_by = KEPT_BY.read_text().strip()
+    if compiler() != kept_by:
+        pytest.skip(f"another compiler made those that are kept: {kept_by.splitlines()[0]}")
+    try:
+        assert build(program, tmp_path) == (SERVERS / f"{program}.aout").read_bytes(), "make servers"
+    except CompilerMissing as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_an_executable_is_small_and_as_machs_linker_left_them(program: str) -> None:
+    content = (SERVERS / f"{program}.aout").read_bytes()
+    assert len(content) < 30_000
+    executable = Executable.parse(content, program)
+    info = executable.info
+    assert int.from_bytes(content[:2], "little") == Magic.ZMAGIC
+    assert (info.text_start, info.text_offset) == (0x10000, 0)
+    assert (info.text_start + info.text_size) % 4096 == 0, "all of its text can be protected"
+    assert "_main" in {symbol.name for symbol in executable.symbols()}
+
+
+# -- machsim exec ------------------------------------------------------------------------------------------------------
+
+
+def test_the_console_says_the_same_wherever_the_default_pager_is(tmp_path: Path) -> None:
+    """A task of the machine, inside its kernel, another process."""
+    program = ("machsim", "exec", "--memory", "1M")
+    paging = (SERVERS / "paging.aout", "1200", "1")
+    image, socket = tmp_path / "disk.img", tmp_path / "p.sock"
+    run("mkpagingfile", image, "--size", "16M", "--paging-size", "8M")
+    said = [run(*program, "--pager", pager, *paging).stdout for pager in ("task", "kernel")]
+    with pagerd(image, socket):
+        done = run(*program, "--socket", socket, "--json", *paging)
+        tree = run(*program, "--socket", socket, SERVERS / "forktree.aout", "1", "512").stdout
+    *console, facts = done.stdout.splitlines(keepends=True)
+    assert said[0] == said[1] == "".join(console)
+    assert "300 pages verified" in said[0]
+    assert json.loads(facts)["simulated"] is False
+    assert json.loads(facts)["statistics"]["pageouts"] > 100
+    assert tree == "(forktree) 2 tasks below me, each with its own copy of 512 KB: all verified\n"
+
+
+def test_the_facts_are_a_function_of_the_seed() -> None:
+    command = ("machsim", "exec", "--memory", "1M", "--seed", "7", "--json", SERVERS / "shared.aout", "256", "1")
+    assert run(*command).stdout == run(*command).stdout
+
+
+def test_what_cannot_be_run_is_refused_in_one_line(tmp_path: Path) -> None:
+    refused("machsim", "exec", tmp_path / "nothing.aout", words="not a file")
+    (tmp_path / "text").write_text("This is no executable, though it is long enough to have a header.")
+    refused("machsim", "exec", tmp_path / "text", words="magic")
+    (tmp_path / "short.aout").write_bytes((SERVERS / "hello.aout").read_bytes()[:2000])
+    refused("machsim", "exec", tmp_path / "short.aout", words="cut short")
+    (tmp_path / "empty").write_bytes(b"")
+    refused("machsim", "exec", tmp_path / "empty", words="cut short")
+
+
+def test_a_program_that_fails_is_told_and_is_exit_1(tmp_path: Path) -> None:
+    (tmp_path / "bad.aout").write_bytes(make_executable(Magic.ZMAGIC, b"\xcc\x90\x90\x90"))
+    refused("machsim", "exec", tmp_path / "bad.aout", words="bad has died of EXC_BREAKPOINT: breakpoint")
