@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING
 
+from kernel.vm_map import VmMap
 from kernel.vm_object import VmObject
 from mach.servers import servers
 from mach.threads import Thread
@@ -35,6 +36,9 @@ class Debts:
             object, what = event
             page = object.pages.get(what) if isinstance(what, int) else None
             return self._of_pageout() if page is not None and not page.absent else self._servers(object)
+        if isinstance(event, tuple) and isinstance(event[0], VmMap):
+            holder = event[0].holder
+            return [holder] if holder is not None else []
         if isinstance(event, VmObject):  # its termination waits for its paging
             return [*self._servers(event), *self._of_pageout()]
         if event is self._host.resident:

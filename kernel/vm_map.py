@@ -41,6 +41,7 @@ from contextlib import contextmanager
 from kernel.vm_object import VmObject, VmObjects
 from mach.kern_return import KernReturn, MachError
 from mach.memory_object import VmProt
+from mach.threads import Thread
 
 VM_MAX_ADDRESS = 1 << 47
 
@@ -101,19 +102,21 @@ class VmMap:
         self.entries: list[MapEntry] = []
         self._starts: list[int] = []  # of the entries, for the search
         self._objects = objects
-        self._holder: str | None = None
+        self.holder: Thread | None = None  # who has it locked
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the map against other operations, also while the kernel mutex is released."""
         processor = self._objects.processor
-        while self._holder is not None:
-            processor.wait((self, "lock"), lambda: f"the lock of an address map, held by {self._holder}")
-        self._holder = processor.runtime.current().name
+        while self.holder is not None:
+            processor.wait(
+                (self, "lock"), lambda: f"the lock of an address map, held by {self.holder.name if self.holder else ''}"
+            )
+        self.holder = processor.runtime.current()
         try:
             yield
         finally:
-            self._holder = None
+            self.holder = None
             processor.wakeup((self, "lock"))
 
     # -- operations --------------------------------------------------------------------------------------------

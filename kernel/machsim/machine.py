@@ -48,7 +48,8 @@ class Switches:
 
 
 class Machine:
-    """See the head of the module.  `prepare` is told of the pager before its threads start."""
+    """See the head of the module.  `prepare` is told of the pager before its threads start; `time_scale` makes the disk
+    of 1991, and the pauses that the kernel makes for it, faster or slower."""
 
     pager: DefaultPager
     pager_memory: ProgramMemory | None = None
@@ -62,6 +63,7 @@ class Machine:
         switches: Switches | None = None,
         prepare: Callable[[Machine], None] = lambda machine: None,
         replacement: str = DEFAULT,
+        time_scale: float = 1.0,
     ) -> None:
         self.runtime = runtime
         self.ipc = Ipc(runtime)
@@ -71,12 +73,13 @@ class Machine:
             runtime,
             self.ipc,
             memory,
+            pageout_time_scale=time_scale,
             pager_inside=pager == "kernel",
             replacement=replacement,
             reserved=FREE_RESERVED if self.switches.reserve else 0,
         )
         self.host.laundry.double_paging = self.switches.double_paging
-        self.disk = ModelledDisk(runtime, MemoryDevice(bytearray(self.space)))
+        self.disk = ModelledDisk(runtime, MemoryDevice(bytearray(self.space)), time_scale)
         self.host.devices.attach(DISK, self.disk)
         self._prepare = prepare
         if not self.switches.device_in_senders_context:

@@ -58,6 +58,7 @@ class Outcome:
     workload: Workload
     seconds: float  # of the clock that the machine ran on
     simulated: bool
+    pager: str  # where it ran: one of PAGERS
     paging_space: int  # bytes that the pager had free before
     statistics: dict[str, int]  # of the machine, afterwards
 
@@ -105,6 +106,7 @@ def _facts(outcome: Outcome) -> dict[str, object]:
         "seed": outcome.order.seed,
         "seconds": round(outcome.seconds, 6),
         "simulated": outcome.simulated,
+        "pager": outcome.pager,
         "statistics": outcome.statistics,
         "failures": [words for _, words in outcome.workload.failures],
         "addresses": {task.task_id: outcome.workload.addresses[task.task_id] for task in outcome.workload.tasks},

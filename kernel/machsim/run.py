@@ -99,7 +99,7 @@ def _run_in_process(order: Order, pager: str, trace_path: str | None) -> Outcome
     def body(runtime: Runtime) -> None:
         space = -(-order.virtual // MIB) * MIB + MIB
         machine = Machine(runtime, order.memory, space, pager)
-        outcomes.append(_work(order, machine.host, True, space))
+        outcomes.append(_work(order, machine.host, True, pager, space))
         machine.host.check()
 
     with tracing(simulated, trace_path) as runtime:
@@ -131,7 +131,7 @@ def _run_over_socket(
     host.start()
     try:
         host.vm_set_default_memory_manager(host.host_priv, manager)
-        conclude(_work(order, host, False, space))
+        conclude(_work(order, host, False, "process", space))
     finally:
         network.stop_listening()
 
@@ -165,10 +165,10 @@ def _receive_for_ever(ipc: Ipc) -> None:
         nobody_sends_here.receive()
 
 
-def _work(order: Order, host: Host, simulated: bool, paging_space: int) -> Outcome:
+def _work(order: Order, host: Host, simulated: bool, pager: str, paging_space: int) -> Outcome:
     """Run the workload on a machine that pages."""
     start = host.runtime.now()
     workload = Workload(host, order.virtual, order.tasks, order.seed)
     workload.run()
     seconds = host.runtime.now() - start
-    return Outcome(order, host, workload, seconds, simulated, paging_space, host.vm_statistics())
+    return Outcome(order, host, workload, seconds, simulated, pager, paging_space, host.vm_statistics())

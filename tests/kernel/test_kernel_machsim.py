@@ -85,6 +85,7 @@ def test_the_pager_is_a_task_or_inside_the_kernel_by_one_switch_with_the_same_re
         result = machsim(*arguments)
         assert result.exit_code == 0, result.output
         found[pager] = json.loads(result.output)
+        assert found[pager]["pager"] == pager
     same = ("verified", "verified_pages", "pages", "page_size")
     assert [found["task"][name] for name in same] == [found["kernel"][name] for name in same]
     assert found["task"]["tasks"] == found["kernel"]["tasks"] == 2

@@ -15,7 +15,7 @@ from kernel.program import TEXT_BYTES
 from kernel.workload import Workload
 from mach.default_pager import DefaultPagerObjectCreate, DefaultPagerObjectCreateReply
 from mach.rpc import call
-from mach.threads import LockRank
+from mach.threads import LockRank, NativeRuntime
 from mach.threads.simulated import SimulatedRuntime
 
 PAGE = 4096
@@ -182,6 +182,15 @@ def test_no_more_than_ten_pages_are_in_the_laundry_and_the_reserve_is_never_used
 
     on_machine(body, seed, MINIMUM_PAGES)
     assert 5 < max(most) <= 10
+
+
+@pytest.mark.parametrize("pager", ["task", "kernel"])
+def test_both_run_on_real_threads_too(pager: str) -> None:
+    """Null locks inside a kernel that is entered by one thread at a time, also when the interpreter preempts."""
+    machine = Machine(NativeRuntime(), 2 * MINIMUM_PAGES * PAGE, SPACE, pager, time_scale=1e-5)
+    work(machine, 4 * MINIMUM_PAGES, tasks=4)
+    machine.host.check()
+    assert machine.pager.totals()["page_errors"] == 0
 
 
 def test_the_same_bytes_come_out_wherever_the_pager_runs() -> None:
