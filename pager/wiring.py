@@ -67,9 +67,10 @@ def _spared_by_the_oom_killer() -> MeasureRecord:
 
 
 def in_words(measures: Iterable[MeasureRecord]) -> str:
-    granted = [one.name for one in measures if one.granted]
-    missed = [f"not {one.name} ({one.words})" for one in measures if not one.granted]
-    return ", ".join([*granted[:1], *missed])
+    locked, *others = measures
+    missed = [one.name for one in others if not one.granted]
+    words = locked.name if locked.granted else f"not {locked.name}: {locked.words}"
+    return words + (f"; not granted: {', '.join(missed)} (pagerctl wired)" if missed else "")
 
 
 def wired_bytes() -> int:
