@@ -9,7 +9,7 @@
 # make servers  the i386 programs of fixtures/servers, by gcc -m32
 # make fixtures  the disks of fixtures/disks, made from their recipes into build/disks
 # Every target sets up what it needs: a .venv here, and libfuse2 by apt when we may.
-.PHONY: demo test check bench bench-bootfs bench-pager bench-paper simulate simulate-pager fuzz fuzz-socket kill-pager docs man fixtures servers setup system clean
+.PHONY: demo test check bench bench-bootfs bench-pager bench-kernel bench-paper simulate simulate-pager fuzz fuzz-socket kill-pager docs man fixtures servers setup system clean
 SHELL := /bin/bash
 PYTHON ?= python3
 SEEDS ?= 2000
@@ -32,7 +32,10 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_import_law.py
 
-bench: bench-bootfs bench-pager
+bench: bench-bootfs bench-pager bench-kernel
+
+bench-kernel: setup
+	$(BIN)/python -m benchmarks kernel
 
 bench-bootfs: setup
 	$(BIN)/python -m benchmarks bootfs
