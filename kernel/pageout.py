@@ -119,6 +119,7 @@ class PageoutDaemon:
         resident, counts = self._resident, self.counts
         burst = 0
         self._stuck = 0
+        self._pagers.reclaim()
         while resident.free_count < resident.thresholds.free_target or resident.free_wanted:
             if self._stuck > len(resident.active) + len(resident.inactive):
                 counts["given_up"] += 1

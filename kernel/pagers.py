@@ -8,6 +8,8 @@ Interface:
         .data_unlock(object, offset, length, access) -> bool
         .send_data(object, offset, data, ...) -> bool    data_write, data_initialize or data_return
         .terminate(object)                   memory_object_terminate
+        .moved(old, new)                     collapse: another VM object has the memory object now
+        .reclaim()                           tells the default pager of pages that nobody can reach any more
         .died(memory_object)                 its port is dead, or it gave the object up
         .fail(page)  .answered(object, page) what was asked for has an end
         .counts                              what came and went, by name
@@ -37,6 +39,7 @@ from kernel.vm_object import VmObject, VmObjects
 from mach.memory_object import (
     MemoryObjectCreate,
     MemoryObjectDataInitialize,
+    MemoryObjectDataReclaim,
     MemoryObjectDataRequest,
     MemoryObjectDataReturn,
     MemoryObjectDataUnlock,
@@ -68,6 +71,7 @@ class Pagers:
         self._objects = objects
         self._manager = manager
         self._page_size = resident.page_size
+        self._unreachable: list[tuple[SendRight, int, int]] = []  # pager, offset, length
         self._notify = ipc.allocate("deaths of pagers", kobject=self._dead_name)
 
     # -- an object gets its pager ------------------------------------------------------------------------------
@@ -136,6 +140,40 @@ class Pagers:
         assert new.control is not None
         self.by_port[new.pager.port] = new
         new.control.payload = new
+        self._give_up_unreachable(new)
+
+    def _give_up_unreachable(self, object: VmObject) -> None:
+        """What the memory object has of pages outside the VM object that took it over is nobody's (Mach keeps it)."""
+        existence, pager = object.existence, object.pager
+        if existence is None or pager is None:
+            return
+        reach = range(object.paging_offset, object.paging_offset + object.size)
+        for offset in existence.offsets():
+            if offset in reach:
+                continue
+            existence.clear(offset)
+            last = self._unreachable[-1] if self._unreachable else None
+            if last is not None and last[0] is pager and last[1] + last[2] == offset:
+                self._unreachable[-1] = pager, last[1], last[2] + self._page_size
+            else:
+                self._unreachable.append((pager, offset, self._page_size))
+        if self._unreachable:
+            self._resident.request_pageout()  # a fault cannot wait for a message
+
+    def reclaim(self) -> None:
+        """Tell the default pager what was given up.  By the pageout daemon, in its own time: nobody uses these
+        pages."""
+        while self._unreachable:
+            pager, offset, length = self._unreachable.pop()
+            object = self.by_port.get(pager.port)
+            if object is None or object.pager is not pager or object.control is None:
+                continue
+            message = MemoryObjectDataReclaim(object.control.make_send(), offset, length)
+            self.counts["pages_reclaimed"] += length // self._page_size
+            self._objects.paging_begin(object)
+            with self._processor.unlocked:
+                self._send(pager, message)
+            self._objects.paging_end(object)
 
     # -- kernel to pager ---------------------------------------------------------------------------------------
 

@@ -14,7 +14,8 @@ written to, and each page is pushed to the copy object before its first write (k
 Invariants:
     1. What a task reads through a chain is the same before and after collapse.
     2. A page that hides one below is dirty, or its pager has it: it is never dropped for being zeros.
-    3. Pages of a taken-over memory object that nobody can reach any more are given up (Mach keeps them: weakness 6).
+    3. Pages of a taken-over memory object that nobody can reach any more are given up (Mach keeps them: weakness 6);
+       one that a page in memory hides is overwritten when that goes out.
 
 Not here: which way a copy is made (kernel/vm_copy.py); faults.
 """

@@ -2,7 +2,8 @@
 
 Interface (kernel to the memory object's port; subsystems memory_object 2200, memory_object_default 2250):
     MemoryObjectInit, Terminate, Copy, DataRequest, DataUnlock, DataWrite, LockCompleted, SupplyCompleted,
-    DataReturn, ChangeCompleted; to the default pager's port: MemoryObjectCreate; MemoryObjectDataInitialize
+    DataReturn, ChangeCompleted; to the default pager's port: MemoryObjectCreate; MemoryObjectDataInitialize,
+    DataReclaim
 Interface (pager to the kernel's control port; subsystem mach 2000):
     MemoryObjectDataSupply, DataUnavailable, DataError, SetAttributes, LockRequest, Destroy, Ready, ChangeAttributes
 
@@ -75,6 +76,16 @@ class MemoryObjectDataInitialize(Message):
     control: SendRight
     offset: U64
     data: bytes
+
+
+@message(2252)
+class MemoryObjectDataReclaim(Message):
+    """Nobody can ask for these pages of a temporary object any more: their backing store is free.  (Mach 3.0 keeps
+    it.)"""
+
+    control: SendRight
+    offset: U64
+    length: U64
 
 
 @message(2200)

@@ -24,6 +24,7 @@ from mach.memory_object import (
     CopyStrategy,
     MemoryObjectDataError,
     MemoryObjectDataInitialize,
+    MemoryObjectDataReclaim,
     MemoryObjectDataRequest,
     MemoryObjectDataReturn,
     MemoryObjectDataSupply,
@@ -214,6 +215,28 @@ def _store(
     return None
 
 
+def memory_object_data_reclaim(
+    pager: DefaultPager, obj: MemoryObject, seqno: int, message: MemoryObjectDataReclaim
+) -> None:
+    """Pages that no task can reach any more."""
+    pages = obj.page_range(message.offset, message.length) if obj.internal else None
+    removed: list[tuple[int, int]] = []
+    with obj.lock:
+        obj.take_turn(seqno)
+        if pages is not None:
+            obj.await_quiet()
+            removed = obj.map.forget(pages)
+        obj.pass_turn()
+    if pages is None:
+        return pager.refuse(message, f"data_reclaim of {message.length} bytes at {message.offset} of {obj!r}")
+    for partition, slot in removed:
+        pager.store.partition(partition).free_slot(slot)
+    pager.clients.release(obj.client, len(removed))
+    pager.space_changed()
+    message.control.drop()
+    return None
+
+
 def no_senders(pager: DefaultPager, obj: MemoryObject, seqno: int, message: NoSenders) -> None:
     """Nobody can ask for the object any more: its slots are free again.
 
@@ -276,6 +299,7 @@ HANDLERS: dict[type[Message], Handler] = {
     MemoryObjectDataWrite: memory_object_data_write,
     MemoryObjectDataInitialize: memory_object_data_initialize,
     MemoryObjectDataReturn: memory_object_data_return,
+    MemoryObjectDataReclaim: memory_object_data_reclaim,
     DeadName: dead_name,
     NoSenders: no_senders,
     **OBJECT_CALLS,

@@ -128,6 +128,18 @@ class PageMap:
         """Forget everything.  Returns the (partition, slot) pairs that were held."""
         return self.truncate(0)
 
+    def forget(self, pages: range) -> list[tuple[int, int]]:
+        """Forget a row of pages.  Returns the (partition, slot) pairs that were held."""
+        held = []
+        for page, entry in list(self.pages(pages.start)):
+            if page >= pages.stop:
+                break
+            self._leaves[page // LEAF_PAGES].words[page % LEAF_PAGES] = 0
+            if entry.stored:
+                held.append((entry.partition, entry.slot))
+        self._stored -= len(held)
+        return held
+
     def truncate(self, first: int) -> list[tuple[int, int]]:
         """Forget the pages from `first` on.  Returns the (partition, slot) pairs that were held."""
         held = [(entry.partition, entry.slot) for _, entry in self.pages(first) if entry.stored]

@@ -11,6 +11,7 @@ from mach.memory_object import (
     MemoryObjectCreate,
     MemoryObjectDataError,
     MemoryObjectDataInitialize,
+    MemoryObjectDataReclaim,
     MemoryObjectDataRequest,
     MemoryObjectDataSupply,
     MemoryObjectDataUnavailable,
@@ -109,6 +110,10 @@ class FakePager:
         elif isinstance(message, MemoryObjectDataRequest):
             entry.requests.append((message.offset, message.length, message.desired_access))
             self._answer(entry, message)
+            message.control.drop()
+        elif isinstance(message, MemoryObjectDataReclaim):
+            for at in range(message.offset, message.offset + message.length, self.page_size):
+                entry.pages.pop(at, None)
             message.control.drop()
         elif isinstance(message, MemoryObjectTerminate):
             message.control.destroy()

@@ -111,6 +111,30 @@ def test_a_chain_of_five_with_pages_at_every_level_is_collapsed_and_keeps_its_da
         on_machine(body, seed=seed)
 
 
+def test_backing_store_that_nobody_can_reach_any_more_is_given_up() -> None:
+    """mach.md 7.1, weakness 6: Mach's collapse keeps it."""
+
+    def body(machine: Machine) -> None:
+        task, address = machine.memory(40)
+        task.write(address, b"".join(page_of(f"{page} ") for page in range(40)))
+        machine.squeeze()
+        machine.settle()
+        assert sum(len(entry.pages) for entry in machine.pager.objects) == 40
+        child = task.fork("child")
+        child.vm_deallocate(address, 10 * PAGE)
+        child.vm_deallocate(address + 20 * PAGE, 20 * PAGE)
+        task.terminate()
+        child.write(address + 10 * PAGE, b"x")  # a shadow of ten pages, which takes the old object over
+        machine.settle()
+        assert machine.host.shadows.counts["collapses"] == 1
+        assert sum(len(entry.pages) for entry in machine.pager.objects) == 10
+        machine.squeeze()
+        assert child.read(address + 10 * PAGE, 2) == b"x0"
+        assert child.read(address + 11 * PAGE, 9 * PAGE) == b"".join(page_of(f"{page} ") for page in range(11, 20))
+
+    on_machine(body)
+
+
 def test_a_chain_whose_lower_objects_live_is_gone_past() -> None:
     """mach.md 5.9: bypass, when the object hides all that the one below has."""
 
