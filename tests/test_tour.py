@@ -73,6 +73,7 @@ def test_a_chapter_of_the_tour_shows_what_its_commands_print(title: str, tmp_pat
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "TOUR_TRACES": str(ROOT / "fixtures" / "traces"),
     }
+    (tmp_path / "fixtures").symlink_to(ROOT / "fixtures")
     for step in chapters()[title]:
         done = subprocess.run(
             ["bash", "-c", step.command],

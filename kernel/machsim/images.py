@@ -113,23 +113,35 @@ def _names(symbols: list[Symbol]) -> bytes:
 
 @click.command(epilog="Example: machsim images boot && makeboot -o mach.boot boot/mach_kernel boot/bootstrap")
 @click.argument("directory", metavar="DIRECTORY", type=click.Path())
+@click.option(
+    "--servers",
+    metavar="FOLDER",
+    type=click.Path(exists=True, file_okay=False),
+    help="Put the i386 programs of FOLDER (NAME.aout, and startup.conf) into the tree, instead of a startup of Python.",
+)
 @click.version_option(package_name="mach-default-pager")
-def images(directory: str) -> None:
+def images(directory: str, servers: str | None) -> None:
     """Write a kernel, a bootstrap, and a tree for a disk with a first server, into DIRECTORY.
 
     makeboot glues the first two; mkpagingfile --from DIRECTORY/tree makes the disk.
     """
-    files = {
-        "mach_kernel": kernel_image(),
-        "bootstrap": bootstrap_image(),
-        "tree/mach_servers/startup": startup_image(),
-    }
     try:
+        programs = _programs_in(Path(servers)) if servers else {"startup": startup_image()}
+        files = {"mach_kernel": kernel_image(), "bootstrap": bootstrap_image()}
+        files |= {f"tree/mach_servers/{name}": content for name, content in programs.items()}
         for name, content in files.items():
             path = Path(directory) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-            path.chmod(0o755)
+            path.chmod(0o644 if name.endswith(".conf") else 0o755)
             click.echo(f"{path}: {len(content)} bytes")
     except OSError as error:
         raise click.ClickException(f"{error.filename or directory}: {(error.strerror or '').lower()}") from None
+
+
+def _programs_in(folder: Path) -> dict[str, bytes]:
+    """Each executable by its name as a program, and what the first server is to start."""
+    found = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.aout"))}
+    if "startup" not in found:
+        raise click.ClickException(f"{folder} has no startup.aout; make servers builds those of fixtures/servers")
+    return found | {"startup.conf": (folder / "startup.conf").read_bytes()}
