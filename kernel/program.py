@@ -157,11 +157,12 @@ class ProgramMemory:
             at = region.end
 
     def _allocate(self, size: int) -> int:
-        """vm_allocate, which for this program means vm_map and vm_wire.  The pages are written to: they are there."""
+        """vm_allocate, which for this program means vm_map and vm_wire: first that, then the first reference.  A page
+        that is touched before it is wired may have gone out again, to the very program that is waiting for it."""
         address = self.task.vm_allocate(size)
-        for page in range(address, address + size, self._page_size):
-            self.task.write(page, b"\1")
         if self._protections.wire:
             self._host.vm_wire(self._host_priv, self.task, address, size, VmProt.DEFAULT)
+        for page in range(address, address + size, self._page_size):
+            self.task.write(page, b"\1")
         self.pages += size // self._page_size
         return address

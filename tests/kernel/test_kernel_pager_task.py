@@ -77,6 +77,33 @@ def test_shared_objects_in_use_do_not_stop_temporary_memory(seed: int) -> None:
     on_machine(body, seed, MINIMUM_PAGES)
 
 
+def test_no_page_of_the_pager_is_touched_before_it_is_wired() -> None:
+    """P6: touched first, it may have gone out again before vm_wire comes to it, to the pager that is waiting there."""
+    touched: list[int] = []
+
+    def body(machine: Machine) -> None:
+        assert machine.pager_memory is not None
+        task = machine.pager_memory.task
+        write = task.write
+
+        def checked_write(address: int, data: bytes | bytearray | memoryview) -> None:
+            with machine.host.processor.lock:
+                entry = task.map.lookup(address)
+                page_at = address - address % PAGE
+                page = entry.object.pages.get(entry.offset + page_at - entry.start) if entry and entry.object else None
+                assert page is not None
+                assert page.wire_count, f"{machine.pager_memory and machine.pager_memory.what_is_at(address)}"
+            touched.append(address)
+            write(address, data)
+
+        task.write = checked_write  # type: ignore[method-assign]
+        machine.pager_memory.allocate(3 * PAGE)
+        work(machine, 3 * MINIMUM_PAGES, tasks=8)
+
+    on_machine(body, 0)
+    assert len(touched) > 1000
+
+
 def test_the_pager_never_waits_with_a_lock_held_and_never_does_input_or_output_with_one() -> None:
     """mach.md 8.38, P6: neither for memory, nor for its disk."""
     waits: Counter[str] = Counter()
