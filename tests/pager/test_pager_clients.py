@@ -180,7 +180,7 @@ def test_what_is_in_an_object_is_shown_to_its_own_user_and_to_root() -> None:
 
 
 def test_paging_storage_is_not_everybodys_to_change() -> None:
-    """A device is opened with the pager's rights: whoever could name one could have it overwritten."""
+    """Weakness 4.  A device is opened with the pager's rights: whoever could name one could have it overwritten."""
 
     def body(world: World) -> None:
         for action in StorageAction:

@@ -102,7 +102,7 @@ def test_what_is_not_in_use_takes_no_memory() -> None:
 
 
 def test_searches_that_fail_are_not_made_again() -> None:
-    """In a full table with single free slots everywhere, rows are looked for once, and not for every cluster."""
+    """Weakness 11: in a full table with single free slots everywhere, rows are looked for once, and not each time."""
     table = SlotTable(64 * CHUNK_SLOTS)
     while table.allocate(256, 1)[1]:
         pass
@@ -113,7 +113,8 @@ def test_searches_that_fail_are_not_made_again() -> None:
 
 
 def test_a_page_on_backing_store_costs_at_most_40_bytes() -> None:
-    """Map, digest, owner and state, with what Python adds (8 and 32 are asked for)."""
+    """Weakness 2: what the pager takes is bounded by what is paged: map, digest, owner and state, with what Python
+    adds, at most 8 and 32 bytes."""
     pages = 64 * CHUNK_SLOTS
     tracemalloc.start()
     try:
@@ -177,6 +178,7 @@ def test_partitions_of_one_priority_take_turns_and_keep_neighbours_together() ->
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_page_is_refused_while_any_partition_has_room(seed: int) -> None:
+    """mach.md 8.22 and 8.52: what is larger than any partition fills several."""
     chance = random.Random(seed)
     store = store_of(*((f"p{n}", chance.randrange(1, 300), chance.choice((None, 1, 1, 2))) for n in range(6)))
     total = store.free_pages

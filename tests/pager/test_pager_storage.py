@@ -26,6 +26,7 @@ def disk(path: Path, size: str = "8M", paging: str = "2M", *more: str) -> Path:
 
 
 def test_a_paging_file_that_was_made_longer_is_taken_while_the_pager_runs(tmp_path: Path) -> None:
+    """Weakness 23: the paper's wish (section 8), to ask the file system for more space."""
     image, socket = disk(tmp_path / "disk.img", "16M"), tmp_path / "s"
     with pagerd(image, socket) as process:
         run("machsim", "run", "--socket", socket, "--memory", "256K", "--virtual", "1M", "--tasks", "1")
@@ -84,6 +85,7 @@ def test_priorities_are_swapons(tmp_path: Path) -> None:
 
 
 def test_a_removal_says_with_swapoffs_codes_how_it_ended(tmp_path: Path) -> None:
+    """mach.md 8.25; and weakness 5: the disk is given back, others may change it."""
     image, small, socket = disk(tmp_path / "disk.img"), disk(tmp_path / "small.img", "4M", "64K"), tmp_path / "s"
     with pagerd(image, socket):
         run("pagerctl", "--socket", socket, "add", small)
@@ -104,7 +106,9 @@ def test_a_removal_says_with_swapoffs_codes_how_it_ended(tmp_path: Path) -> None
             done = run("pagerctl", "--socket", socket, "remove", image, check=2)
             assert "slots are free elsewhere" in done.stderr
             assert "stays" in done.stderr
+            refused("mkpagingfile", small, "--path", "/x", "--paging-size", "64K", words="another process pages on it")
             run("pagerctl", "--socket", socket, "remove", small)
+            run("mkpagingfile", small, "--path", "/x", "--paging-size", "64K")
             assert [record["name"] for record in partitions(socket)] == [f"{image}:/mach_servers/paging_file"]
 
 

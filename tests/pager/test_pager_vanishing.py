@@ -34,6 +34,8 @@ def two_disks(world: World) -> Disk:
 
 
 def test_what_is_written_while_a_disk_is_gone_goes_to_the_others_and_nothing_of_it_is_lost() -> None:
+    """mach.md 8.19 and weakness 9, for a whole disk."""
+
     def body(world: World) -> None:
         two_disks(world)
         obj = world.object()
