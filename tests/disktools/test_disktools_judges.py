@@ -81,15 +81,6 @@ def test_the_genuine_fsck_and_kernel_accept_their_own_miniroot_with_a_paging_fil
     same_by_name(image, judged(image, "--write-test"))
 
 
-@pytest.mark.parametrize("recipe", ["many_groups", "odd_geometry", "partial_last_group"])
-def test_the_genuine_fsck_and_kernel_accept_other_geometries(genuine: None, tmp_path: Path, recipe: str) -> None:
-    from fixtures.disks import RECIPES
-
-    image = tmp_path / f"{recipe}.img"
-    RECIPES[recipe](image)
-    same_by_name(image, judged(image, "--write-test"))
-
-
 @pytest.mark.parametrize("recipe", ["with_tree", "big_endian"])
 def test_linux_reads_the_same_tree(tmp_path: Path, recipe: str) -> None:
     from fixtures.disks import RECIPES
