@@ -16,13 +16,14 @@ from collections.abc import Iterator
 from bootfs import geometry
 from bootfs.device import BlockDevice
 from bootfs.errors import FileSystemError, UnknownFormat
-from bootfs.layout import CG_MAGIC, DEV_BSIZE, FS_MAGIC, FS_UFS2_MAGIC, SBSIZE, ByteOrder, cylinder_group, superblock
+from bootfs.layout import CG_MAGIC, DEV_BSIZE, FS_MAGIC, SBSIZE, ByteOrder, cylinder_group, superblock
 from bootfs.layout_format import record
 from bootfs.superblock import (
     MAXBSIZE,
     MINBSIZE,
     SUPERBLOCK_BYTES,
     SUPERBLOCK_LOCATIONS,
+    UFS2_MAGICS,
     Superblock,
     parse_superblock,
     recognise,
@@ -80,7 +81,7 @@ def _hinted(data: bytes) -> Iterator[int]:
 def _magic_numbers(piece: bytes) -> Iterator[int]:
     """Where, at a sector's start, a structure with a magic number of a superblock begins in `piece`."""
     orders: tuple[ByteOrder, ...] = ("little", "big")
-    for word in (magic.to_bytes(4, order) for magic in (FS_MAGIC, FS_UFS2_MAGIC) for order in orders):
+    for word in (magic.to_bytes(4, order) for magic in (FS_MAGIC, *UFS2_MAGICS) for order in orders):
         at = piece.find(word)
         while at >= 0:
             if at >= MAGIC_AT and (at - MAGIC_AT) % DEV_BSIZE == 0:

@@ -130,23 +130,25 @@ class DinodeForm:
             **{name: values[f"di_{name}"] for name in names if f"di_{name}" in values},
             generation=values["di_gen"],
             pointers=values["di_db"] + values["di_ib"],
-            text=self.text(inode, values["di_flags"]) if stat.S_ISLNK(inode.mode) else None,
+            text=self.text(inode, values["di_flags"], values["di_blocks"]) if stat.S_ISLNK(inode.mode) else None,
             ext_size=values.get("di_extsize", 0),
             ext_pointers=values.get("di_extb", ()),
         )
 
-    def text(self, link: Inode, flags: int) -> bytes | None:
+    def text(self, link: Inode, flags: int, blocks: int) -> bytes | None:
         """Its target if the format keeps it in the inode: 4.4 and ufs2 by size, the older ones by a flag.
 
         In 4.3BSD of June 1986 no link is kept so. The flag came after it and is also SunOS's; in 4.4 the same bit of
-        di_flags means "do not dump" (Mach: disk_inode.h; Mach4: ffs_file_io.c).
+        di_flags means "do not dump" (Mach: disk_inode.h; Mach4: ffs_file_io.c). Where neither tells (NeXT), a short
+        link that has no blocks can be nowhere else (the BSDs' ufs_readlink, Linux's ufs).
         """
         inside = flags & IC_FASTLINK if self.format == "4.3bsd" else link.size < self.maxsymlinklen
-        if not inside:
-            return None
         begin = self.layout.offset_of("di_db")
         direct = self.layout.offset_of("di_ib") - begin
-        if link.size > direct // NDADDR * (NDADDR + NIADDR):
+        room = direct // NDADDR * (NDADDR + NIADDR)
+        if not inside and (blocks or link.size > room):
+            return None
+        if link.size > room:
             raise FileSystemError(FsCode.FS_INVALID_FS, f"a link of {link.size} bytes does not fit in it", str(link))
         return link.raw[begin : begin + link.size]
 

@@ -1,4 +1,4 @@
-"""Directories: entries in chunks of 512 bytes, each chunk written at once and never crossed by an entry.
+"""Directories: entries in chunks of 512 bytes (or 1024), each chunk written at once and never crossed by an entry.
 
 Interface:
     Entry                                 a name and the inode it refers to
@@ -16,7 +16,7 @@ from functools import cache
 from typing import NamedTuple
 
 from bootfs.errors import FileSystemError, FsCode
-from bootfs.layout import DIRBLKSIZ, MAXNAMLEN, ByteOrder, Variant, directory_header
+from bootfs.layout import DT_WHT, MAXNAMLEN, WINO, ByteOrder, Variant, directory_header
 from bootfs.layout_format import record
 from bootfs.superblock import Superblock
 
@@ -38,15 +38,19 @@ def entries(data: bytes, fs: Superblock, place: str) -> list[tuple[bytes, int]]:
     unpack = _header(fs.byte_order, fs.entries)
     found: list[tuple[bytes, int]] = []
     keep = found.append
+
+    def is_whiteout(at: int) -> bool:
+        return fs.entries == "4.4" and data[at + 6] == DT_WHT
+
     padded = data + bytes(HEADER)  # the last 4 bytes may be taken for an entry's, and a header is 8
-    for end in range(DIRBLKSIZ, len(data) + DIRBLKSIZ, DIRBLKSIZ):
-        at = end - DIRBLKSIZ
+    for chunk in range(0, len(data), fs.dirblksiz):
+        at, end = chunk, min(chunk + fs.dirblksiz, len(data))
         while at < end:
             ino, reclen, namlen = unpack(padded, at)
             name, after = at + HEADER, at + reclen
             if reclen & 3 or name > after or after > end:
                 raise _broken(at, _fault(ino, reclen, namlen, end - at), place)
-            if ino:
+            if ino and (ino != WINO or not is_whiteout(at)):
                 if not namlen or name + namlen > after:
                     raise _broken(at, _fault(ino, reclen, namlen, end - at), place)
                 keep((data[name : name + namlen], ino))
@@ -88,7 +92,7 @@ def _fault(ino: int, reclen: int, namlen: int, room: int) -> str | None:
     if reclen < 8 or reclen % 4:
         return f"d_reclen {reclen}"
     if reclen > room:
-        return f"d_reclen {reclen} leaves its {DIRBLKSIZ}-byte chunk"
+        return f"d_reclen {reclen} leaves its chunk"
     if ino and not 1 <= namlen <= MAXNAMLEN:
         return f"d_namlen {namlen}"
     if ino and 8 + namlen > reclen:

@@ -31,7 +31,7 @@ class FileSystem(MountedFileSystem):
     """A mounted FFS. `device` is the whole device, `offset` the byte where the file system begins on it."""
 
     root_ino = ROOTINO
-    chunk_bytes = DIRBLKSIZ
+    chunk_bytes = DIRBLKSIZ  # the least there is
 
     def __init__(self, device: BlockDevice, offset: int, superblock: Superblock) -> None:
         super().__init__(device, offset)

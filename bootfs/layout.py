@@ -6,6 +6,7 @@ names are those of the BSD headers.
                                       ufs2: 64-bit totals and addresses, the narrow ones before them named fs_old_*
     cylinder_group(order, variant)    struct cg before its maps. 4.3: 984 bytes, then cg_free; 4.4 and ufs2: 168 bytes,
                                       offsets of maps
+    sun_masks(order)                  where Solaris has masks of the sizes, by which its struct fs is known
     csum(order), csum_total(order)    struct csum, 16 bytes; struct csum_total of ufs2, 64 bytes
     dinode(order, variant)            struct dinode, 128 bytes; 4.3 keeps ids in di_ouid/di_ogid, 4.4 in di_uid/di_gid;
                                       ufs2: 256 bytes
@@ -49,10 +50,11 @@ Construct = Any  # construct has no types of its own
 
 FS_MAGIC = 0x011954
 FS_UFS2_MAGIC = 0x19540119
+FS_UFS2EA_MAGIC = 0x19012038  # NetBSD 10: ufs2 whose extended attributes are in use; FreeBSD has just the one
 CG_MAGIC = 0x090255
 SBSIZE = 8192  # bytes set aside for a superblock
 DEV_BSIZE = 512
-DIRBLKSIZ = 512
+DIRBLKSIZ = 512  # but see Superblock.dirblksiz
 NDADDR = 12
 NIADDR = 3
 NXADDR = 2  # blocks of extended attributes of an inode of ufs2
@@ -64,6 +66,10 @@ MAXIPG = 2048  # inodes a group that the static map can hold
 FS_42POSTBLFMT = -1
 FS_DYNAMICPOSTBLFMT = 1
 FS_44INODEFMT = 2
+SUN_MASKS_AT = 1340  # bytes from the start of struct fs
+APPLE_LABEL_AT = 7168  # bytes from the start of the file system, where Mac OS X has a label of its own
+APPLE_LABEL = b"LBEL"
+WINO, DT_WHT = 1, 14  # d_ino and d_type of a whiteout: a name that a union mount is to hide
 MAXSYMLINKLEN = 60  # bytes of the block pointers of a dinode, where 4.4 keeps a short link
 MAXSYMLINKLEN_UFS2 = 120
 FSMAXSNAP = 20  # snapshots whose inode numbers a superblock of ufs2 can hold
@@ -146,6 +152,13 @@ def superblock(order: ByteOrder, variant: Variant) -> Construct:
     fields += [name / word.i32 for name in ("fs_postblformat", "fs_nrpos", "fs_postbloff", "fs_rotbloff", "fs_magic")]
     fields += ["fs_space" / Bytes(4)]
     return Struct(*fields)
+
+
+@cache
+def sun_masks(order: ByteOrder) -> Construct:
+    """The end of Solaris's struct fs before fs_postblformat, at byte SUN_MASKS_AT: ~fs_bmask and ~fs_fmask."""
+    word = _Words(order)
+    return Struct("fs_qbmask" / word.i64, "fs_qfmask" / word.i64)
 
 
 def _superblock_ufs2(order: ByteOrder) -> Construct:

@@ -16,25 +16,31 @@ Sources: 4.3BSD sys/h/fs.h; 4.4BSD sys/ufs/ffs/fs.h and sbin/newfs/mkfs.c, which
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from bootfs.device import BlockDevice
 from bootfs.errors import FileSystemError, FsCode, UnknownFormat
 from bootfs.layout import (
+    APPLE_LABEL,
+    APPLE_LABEL_AT,
     DEV_BSIZE,
+    DIRBLKSIZ,
     FS_44INODEFMT,
     FS_DYNAMICPOSTBLFMT,
     FS_MAGIC,
     FS_UFS2_MAGIC,
+    FS_UFS2EA_MAGIC,
     NDADDR,
     NIADDR,
     SBSIZE,
+    SUN_MASKS_AT,
     ByteOrder,
     Variant,
     csum,
     dinode,
     pointer,
+    sun_masks,
     superblock,
 )
 from bootfs.layout_format import record
@@ -43,6 +49,7 @@ Format = Literal["4.3bsd", "ufs1", "ufs2"]
 
 SUPERBLOCK_LOCATIONS = (65536, 8192, 0, 262144)  # the order of FreeBSD's SBLOCKSEARCH
 SBLOCK_UFS2 = 65536
+UFS2_MAGICS = (FS_UFS2_MAGIC, FS_UFS2EA_MAGIC)
 MINBSIZE = 4096
 MAXBSIZE = 65536
 MAXFRAG = 8
@@ -102,6 +109,7 @@ class Superblock:
     fs_fsmnt: bytes
     fs_magic: int
     fs_flags: int
+    dirblksiz: int  # bytes of a directory that are written at once, and that no entry crosses
     fs_volname: bytes = b""  # from here on: ufs2 only, but fs_contigsumsize, which 4.4 has too
     fs_contigsumsize: int = 0
     fs_metackhash: int = 0
@@ -125,7 +133,7 @@ def _last_start(fs: Superblock) -> int:
 
 # Ordered: a later relation relies on the earlier ones (a division by fs_frag comes after fs_frag is known to be right).
 RELATIONS: tuple[tuple[str, Callable[[Superblock], bool]], ...] = (
-    ("fs_magic is that of its format", lambda f: f.fs_magic == (FS_UFS2_MAGIC if f.tables == "ufs2" else FS_MAGIC)),
+    ("fs_magic is that of its format", lambda f: f.fs_magic in (UFS2_MAGICS if f.tables == "ufs2" else (FS_MAGIC,))),
     (
         f"fs_bsize is a power of two, {MINBSIZE} to {MAXBSIZE}",
         lambda f: _power_of_two(f.fs_bsize) and MINBSIZE <= f.fs_bsize <= MAXBSIZE,
@@ -173,8 +181,8 @@ RELATIONS: tuple[tuple[str, Callable[[Superblock], bool]], ...] = (
     ),
     ("fs_csaddr is inside fs_size", lambda f: f.fs_csaddr > 0 and f.fs_csaddr + f.fs_cssize // f.fs_fsize <= f.fs_size),
     (
-        "0 <= fs_maxsymlinklen <= size of an inode's pointers",
-        lambda f: 0 <= f.fs_maxsymlinklen <= f.pointer_bytes * (NDADDR + NIADDR),
+        "-1 <= fs_maxsymlinklen <= size of an inode's pointers",  # -1 is NeXT's
+        lambda f: -1 <= f.fs_maxsymlinklen <= f.pointer_bytes * (NDADDR + NIADDR),
     ),
 )
 
@@ -194,10 +202,16 @@ def find_superblock(device: BlockDevice) -> Superblock:
             continue
         if location == SBLOCK_UFS2 == fs.fs_sblkno << fs.fs_fshift:
             continue  # the copy in the first group of a disk with large blocks (alternate)
-        return fs
+        return replace(fs, dirblksiz=2 * DIRBLKSIZ) if _has_apple_label(device) else fs
     raise broken or UnknownFormat(
         "no FFS superblock at byte 65536, 8192, 0 or 262144; is it 4.2BSD to UFS2, and does it begin here?"
     )
+
+
+def _has_apple_label(device: BlockDevice) -> bool:
+    """Mac OS X: directories as NeXT had them, on disks that say nothing else of it (NetBSD ufs/ufs/dinode.h)."""
+    end = APPLE_LABEL_AT + len(APPLE_LABEL)
+    return device.size >= end and device.read(APPLE_LABEL_AT, len(APPLE_LABEL)) == APPLE_LABEL
 
 
 Candidate = tuple[int, bytes, ByteOrder, Variant]
@@ -234,7 +248,7 @@ def recognise(data: bytes) -> tuple[ByteOrder, Variant] | None:
     for order in orders:
         layout = record(superblock(order, "4.4"))
         values = layout.unpack(data)
-        if values["fs_magic"] == FS_UFS2_MAGIC:
+        if values["fs_magic"] in UFS2_MAGICS:
             return order, "ufs2"
         if values["fs_magic"] == FS_MAGIC:
             return order, "4.4" if values["fs_postblformat"] == FS_DYNAMICPOSTBLFMT else "4.3"
@@ -247,7 +261,7 @@ def parse_superblock(data: bytes, order: ByteOrder, variant: Variant, location: 
     pointer_bytes = record(pointer(order, variant)).size
     nindir = values["fs_bsize"] // pointer_bytes
     facts: dict[str, Any] = {
-        **_kind(values, variant),
+        **_kind(values, variant, is_sun=variant == "4.4" and _is_sun(data, order, values)),
         "byte_order": order,
         "tables": variant,
         "location": location,
@@ -257,6 +271,7 @@ def parse_superblock(data: bytes, order: ByteOrder, variant: Variant, location: 
         "fs_fsmnt": values["fs_fsmnt"].split(b"\0", 1)[0],
         "fs_volname": values.get("fs_volname", b"").split(b"\0", 1)[0],
         "fs_maxsymlinklen": values.get("fs_maxsymlinklen", 0),
+        "dirblksiz": _dirblksiz(values, variant),
     }
     if variant == "ufs2":  # its macro cgstart has no shift
         facts |= {"fs_cgoffset": 0, "fs_cgmask": -1}
@@ -269,14 +284,29 @@ def parse_superblock(data: bytes, order: ByteOrder, variant: Variant, location: 
     return fs
 
 
-def _kind(values: Mapping[str, Any], variant: Variant) -> dict[str, Any]:
+def _dirblksiz(values: Mapping[str, Any], variant: Variant) -> int:
+    """NeXT's and HP's DEV_BSIZE, and so their chunks of directories, are 1024 bytes; the BSDs' 512 on any disk."""
+    shift = values["fs_fsbtodb"]
+    is_large = variant != "ufs2" and 0 <= shift < 32 and values["fs_fsize"] >> shift == 2 * DEV_BSIZE
+    return 2 * DIRBLKSIZ if is_large else DIRBLKSIZ
+
+
+def _is_sun(data: bytes, order: ByteOrder, values: Mapping[str, Any]) -> bool:
+    """Whether struct fs is that of Solaris, who has fs_version where 4.4 has fs_maxsymlinklen."""
+    masks = record(sun_masks(order)).unpack(data, SUN_MASKS_AT)
+    return masks == {"fs_qbmask": ~values["fs_bmask"], "fs_qfmask": ~values["fs_fmask"]}
+
+
+def _kind(values: Mapping[str, Any], variant: Variant, is_sun: bool) -> dict[str, Any]:
     """The format, and which directory entries it has.
 
-    Among the older, fs_maxsymlinklen decides, as in the kernels: Reno and SunOS have dynamic tables and still the old
-    entries.
+    Among the older, fs_maxsymlinklen decides, as in the kernels: Reno, SunOS and NeXT have dynamic tables and still the
+    old entries.
     """
     if variant == "ufs2":
         return {"format": "ufs2", "entries": "4.4"}
+    if is_sun:
+        return {"format": "4.3bsd", "entries": "4.3"}
     modern = variant == "4.4" and (values["fs_maxsymlinklen"] > 0 or values["fs_inodefmt"] == FS_44INODEFMT)
     entries = "4.4" if modern and values["fs_maxsymlinklen"] > 0 else "4.3"
     return {"format": "ufs1" if modern else "4.3bsd", "entries": entries}

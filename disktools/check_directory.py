@@ -10,7 +10,7 @@ Sources: 4.3BSD etc/fsck/dir.c (dircheck) and pass2.c, sys/h/dir.h; 4.4BSD sys/u
 
 from __future__ import annotations
 
-from bootfs.layout import DIRBLKSIZ, MAXNAMLEN, directory_header
+from bootfs.layout import DT_WHT, MAXNAMLEN, WINO, directory_header
 from bootfs.layout_format import record
 from disktools.check_disk import Disk
 from disktools.check_inodes import Directory
@@ -35,11 +35,11 @@ class DirectoryReader:
             kept.inode(ino, f"a directory with holes: {len(directory.blocks)} of {wanted} blocks are there")
         for block, fragment in directory.blocks:
             length = min(fs.fs_bsize, directory.size - block * fs.fs_bsize)
-            length = -(-length // DIRBLKSIZ) * DIRBLKSIZ
+            length = -(-length // self.fs.dirblksiz) * self.fs.dirblksiz
             data = self.disk.read_fragments(fragment, length, f"inode {ino}", ino)
             if data is None:
                 continue
-            for chunk in range(0, length, DIRBLKSIZ):
+            for chunk in range(0, length, self.fs.dirblksiz):
                 fault = self.chunk(data, chunk, found)
                 if fault is not None and not quiet:
                     kept.inode(ino, f"directory entry at byte {block * fs.fs_bsize + fault[0]}: {fault[1]}")
@@ -48,7 +48,7 @@ class DirectoryReader:
     def chunk(self, data: bytes, start: int, found: list[Found]) -> tuple[int, str] | None:
         """The entries of one chunk; where and what the first fault is, after which the rest cannot be trusted."""
         unpack, typed = self.unpack, self.typed
-        at, end = start, start + DIRBLKSIZ
+        at, end = start, start + self.fs.dirblksiz
         fault: tuple[int, str] | None = None
         while at < end:
             if end - at < 8:
@@ -57,7 +57,7 @@ class DirectoryReader:
             ino, reclen, namlen = fields[0], fields[1], fields[-1]
             if reclen < 8 or reclen & 3 or reclen > end - at:
                 return at, f"d_reclen is {reclen}"
-            if ino:
+            if ino and not (ino == WINO and typed and fields[2] == DT_WHT):
                 if not 0 < namlen <= MAXNAMLEN or reclen < (namlen + 12 & ~3):
                     return at, f"d_namlen is {namlen}, with a d_reclen of {reclen}"
                 name = data[at + 8 : at + 8 + namlen]

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bootfs.geometry import cgimin, fsbtobyte
-from bootfs.layout import DIRBLKSIZ, IC_FASTLINK, NDADDR, NIADDR, ROOTINO, dinode
+from bootfs.layout import IC_FASTLINK, NDADDR, NIADDR, ROOTINO, dinode
 from bootfs.layout_format import record
 from disktools.check_disk import Disk
 from disktools.check_file_blocks import FileBlocks
@@ -152,7 +152,7 @@ class _Scan:
         extra = self.extended(ino, values) if self.fs.tables == "ufs2" else 0
         if kind in (stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK, stat.S_IFIFO):
             fragments = self.special(ino, kind, values)
-        elif kind == stat.S_IFLNK and self.is_fast(size, values[self.flags]):
+        elif kind == stat.S_IFLNK and self.is_fast(size, values[self.flags], values[self.blocks]):
             fragments = 0
             if size > self.text_bytes:
                 self.report.inode(ino, f"a link of {size} bytes does not fit in the inode")
@@ -168,10 +168,10 @@ class _Scan:
         """4.3BSD has none and its fsck takes one for damage; the big-endian kin of the format (SunOS) has them."""
         return self.fs.tables == "4.3" and self.fs.byte_order == "little"
 
-    def is_fast(self, size: int, flags: int) -> bool:
+    def is_fast(self, size: int, flags: int, blocks: int) -> bool:
         """Whether the link text is in the inode, by the rule of the format (as bootfs.dinode reads it)."""
         if self.fs.format == "4.3bsd":
-            return bool(flags & IC_FASTLINK)
+            return bool(flags & IC_FASTLINK) or (self.fs.tables == "4.4" and blocks == 0)
         return 0 < size < self.fs.fs_maxsymlinklen
 
     def contents(self, ino: int, kind: int, size: int, values: tuple[Any, ...]) -> int:
@@ -184,8 +184,8 @@ class _Scan:
         runs: list[tuple[int, int, int]] | None = None
         if kind == stat.S_IFDIR:
             runs = []
-            if size % DIRBLKSIZ or size == 0:
-                self.report.inode(ino, f"directory of {size} bytes, no multiple of {DIRBLKSIZ}")
+            if size % fs.dirblksiz or size == 0:
+                self.report.inode(ino, f"directory of {size} bytes, no multiple of {fs.dirblksiz}")
         if kind != stat.S_IFDIR and values[self.flags] & SF_SNAPSHOT and fs.tables != "4.3":
             pointers = tuple(0 if one <= 2 else one for one in pointers)  # BLK_NOCOPY and BLK_SNAP are no places
         fragments, last = self.file_blocks.claim(ino, size, pointers, runs)

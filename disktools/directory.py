@@ -16,7 +16,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterable
 
-from bootfs.layout import DIRBLKSIZ, MAXNAMLEN, directory_header
+from bootfs.layout import MAXNAMLEN, directory_header
 from bootfs.layout_format import Record, record
 from bootfs.superblock import Superblock
 from disktools.errors import Refusal
@@ -55,27 +55,27 @@ EMPTY: NewEntry = (0, 0, b"")
 def pack_directory(fs: Superblock, entries: Iterable[NewEntry], at_least: int = 0) -> bytes:
     """The directory with these entries in this order, padded with empty chunks to `at_least` bytes."""
     chunks: list[list[NewEntry]] = [[]]
-    room = DIRBLKSIZ
+    room = fs.dirblksiz
     for entry in entries:
         size = dirsiz(entry[2])
         if size > room:
             chunks.append([])
-            room = DIRBLKSIZ
+            room = fs.dirblksiz
         chunks[-1].append(entry)
         room -= size
     data = b"".join(_chunk(fs, chunk) for chunk in chunks)
-    return data + _entry(fs, EMPTY, DIRBLKSIZ) * ((at_least - len(data)) // DIRBLKSIZ)
+    return data + _entry(fs, EMPTY, fs.dirblksiz) * ((at_least - len(data)) // fs.dirblksiz)
 
 
 def _chunk(fs: Superblock, chunk: list[NewEntry]) -> bytes:
     """One chunk; its last entry reaches to the end."""
     data = b"".join(_entry(fs, entry, dirsiz(entry[2])) for entry in chunk[:-1])
-    return data + _entry(fs, chunk[-1], DIRBLKSIZ - len(data))
+    return data + _entry(fs, chunk[-1], fs.dirblksiz - len(data))
 
 
 def new_chunk(fs: Superblock, entry: NewEntry) -> bytes:
     """A chunk with one entry."""
-    return _entry(fs, entry, DIRBLKSIZ)
+    return _entry(fs, entry, fs.dirblksiz)
 
 
 def insert(fs: Superblock, data: bytes, entry: NewEntry) -> tuple[int, bytes] | None:
@@ -91,8 +91,8 @@ def insert(fs: Superblock, data: bytes, entry: NewEntry) -> tuple[int, bytes] | 
         old = data[offset + layout.size : offset + layout.size + head["d_namlen"]] if head["d_ino"] else b""
         used = dirsiz(old) if head["d_ino"] else 0
         if reclen - used >= dirsiz(entry[2]):
-            start = offset - offset % DIRBLKSIZ
-            chunk = bytearray(data[start : start + DIRBLKSIZ])
+            start = offset - offset % fs.dirblksiz
+            chunk = bytearray(data[start : start + fs.dirblksiz])
             kept = (layout.pack(head | {"d_reclen": used}) + old).ljust(used, b"\0") if used else b""
             chunk[offset - start : offset - start + reclen] = kept + _entry(fs, entry, reclen - used)
             return start, bytes(chunk)

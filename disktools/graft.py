@@ -23,7 +23,7 @@ from bootfs.directory import entries
 from bootfs.errors import FileSystemError, FsCode
 from bootfs.geometry import blksize, blkstofrags, fsbtobyte, lblkno, numfrags
 from bootfs.inode import Inode
-from bootfs.layout import DEV_BSIZE, DIRBLKSIZ, NDADDR, ROOTINO, dinode, pointer
+from bootfs.layout import DEV_BSIZE, NDADDR, ROOTINO, dinode, pointer
 from bootfs.layout_format import record
 from bootfs.superblock import Superblock
 from disktools.allocator import Allocator
@@ -64,7 +64,7 @@ def find_place(device: BlockDevice, fs: Superblock, path: tuple[bytes, ...]) -> 
 
 def _read_directory(device: BlockDevice, fs: Superblock, inode: Inode) -> tuple[tuple[int, ...], bytes]:
     """The address of each block, and the contents. A directory has neither holes nor broken chunks."""
-    if inode.size % DIRBLKSIZ or not inode.size:
+    if inode.size % fs.dirblksiz or not inode.size:
         raise FileSystemError(FsCode.FS_INVALID_FS, f"a directory of {inode.size} bytes", str(inode))
     addresses: list[int] = []
     for extent in extents(device, fs, inode, 0, lblkno(fs, inode.size - 1) + 1):
@@ -120,13 +120,13 @@ def _grow(
     """One more chunk at the end of the directory; it counts when the inode, with the new `values`, is written."""
     fs, size = allocator.fs, place.parent.size
     block, at = lblkno(fs, size), size % fs.fs_bsize
-    values["di_size"] = size + DIRBLKSIZ
+    values["di_size"] = size + fs.dirblksiz
     if at == 0:
         _new_block(device, allocator, plan, place, chunk, values)
         return
     address = place.addresses[block]
     had = numfrags(fs, blksize(fs, size, block))
-    more = numfrags(fs, blksize(fs, size + DIRBLKSIZ, block)) - had
+    more = numfrags(fs, blksize(fs, size + fs.dirblksiz, block)) - had
     if more == 0 or allocator.extend_fragments(address, had, more):
         plan.add_block(fsbtobyte(fs, address) + at, _padded(fs, at, chunk, more))
     else:

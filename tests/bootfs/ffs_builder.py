@@ -183,7 +183,7 @@ class Builder:
             values = {
                 "di_mode": node["mode"], "di_nlink": node.get("nlink", 1), "di_size": node["size"], "di_mtime": 1234,
                 "di_db": tuple(node["pointers"][:12]), "di_ib": tuple(node["pointers"][12:]),
-                "di_flags": node.get("flags", 0),
+                "di_flags": node.get("flags", 0), "di_blocks": sum(map(bool, node["pointers"])) * self.bsize // 512,
                 "di_ouid" if self.variant == "4.3" else "di_uid": node.get("uid", 7), **node.get("more", {}),
             }  # fmt: skip
             raw = bytearray(layout.pack(values))

@@ -42,7 +42,7 @@ BREAKS: dict[str, list[dict[str, Any]]] = {
     "fs_cgsize": [{"fs_cgsize": 0}, {"fs_cgsize": 8192}],
     "fs_cssize": [{"fs_cssize": 0}, {"fs_cssize": 1024}],
     "fs_csaddr": [{"fs_csaddr": 0}, {"fs_csaddr": 4096}, {"fs_csaddr": -1}],
-    "0 <= fs_maxsymlinklen": [{"fs_maxsymlinklen": 0x7FFFFFFF}, {"fs_maxsymlinklen": -1}],
+    "-1 <= fs_maxsymlinklen": [{"fs_maxsymlinklen": 0x7FFFFFFF}, {"fs_maxsymlinklen": -2}],
 }  # fmt: skip
 
 

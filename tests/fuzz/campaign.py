@@ -1,7 +1,7 @@
 """What a reader does with a broken disk, under bounds: only results and FileSystemError are right.
 
 Interface:
-    exercise(data, offset, partition) -> bool      everything that bootfs can be asked; whether the disk opened at all
+    exercise(data, offset, partition) -> bool      all that can be asked of a disk; whether it opened at all
     attempt(mutant) -> (opened, Failure | None)    the same under the bounds of time and memory
     run(names, count, seed) -> Report              a campaign; the count is shared out among the bases
     bound_memory()                                 call once in a process of its own: it limits the process for good
@@ -13,6 +13,7 @@ Not here: breaking disks (mutate), the command line.
 from __future__ import annotations
 
 import json
+import re
 import resource
 import signal
 import traceback
@@ -21,18 +22,22 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from bootfs.device import MemoryDevice
+from bootfs.device import MemoryDevice, SliceDevice
 from bootfs.disk import find_file_systems, open_file_system
 from bootfs.errors import FileSystemError, FsCode
 from bootfs.filesystem import FileSystem
 from bootfs.inode import Inode
 from bootfs.lookup import open_file
 from bootfs.manifest import manifest
+from disktools.check_file_system import check_file_system
+from disktools.check_paging import check_paging
+from disktools.check_place import choose
 from tests.fuzz.mutate import Mutant, bases, mutate
 
 SECONDS = 2.0  # of this process's own work, so that a busy machine fails nothing
 MEMORY = 500 << 20  # bytes of address space beyond what the process had
 HASHED = 64 << 20  # bytes of files up to which a manifest is made with hashes
+ROOMS = re.compile("/(bootfs|disktools)/")
 MAX_FILES = 500  # a broken directory may name the same inodes many times
 
 
@@ -90,7 +95,11 @@ def attempt(mutant: Mutant) -> tuple[bool, Failure | None]:
         with _bounded():
             return exercise(mutant.data, mutant.base.fs_offset, mutant.base.partition), None
     except (Exception, Overtime) as error:
-        frames = [one for one in traceback.extract_tb(error.__traceback__) if "/bootfs/" in one.filename]
+        frames = [
+            one
+            for one in traceback.extract_tb(error.__traceback__)
+            if "/bootfs/" in one.filename or "/disktools/" in one.filename
+        ]
         where = f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno} {frames[-1].name}" if frames else "?"
         return False, Failure(mutant.name, mutant.edits, f"{type(error).__name__}: {error}", where)
 
@@ -114,12 +123,14 @@ def run(names: Sequence[str], count: int, seed: int, progress: Callable[[int], A
 
 
 def exercise(data: bytearray, offset: int = 0, partition: str = "") -> bool:
-    """Open, info, walk, read, block list, manifest. Whatever is not a proper FileSystemError comes out."""
+    """Open, info, walk, read, block list, manifest, check. Whatever is not a proper FileSystemError comes out."""
     device = MemoryDevice(data, writable=False)
     for partition_name in {None, partition} - {""}:
         found_by_table = _ask(lambda name=partition_name: open_file_system(device, name))  # type: ignore[misc]
         _ask(lambda found=found_by_table: found and found.info())  # type: ignore[misc]
     _ask(lambda: list(find_file_systems(device)))
+    _ask(lambda: choose(device, partition or None, None))
+    _ask(lambda: _check(device, offset))
     fs = _ask(lambda: FileSystem.open(device, offset))
     if fs is None:
         fs = _ask(lambda: open_file_system(device, offset=offset))
@@ -138,6 +149,14 @@ def exercise(data: bytearray, offset: int = 0, partition: str = "") -> bool:
         _ask(lambda path=path: open_file({"hd0a": device}, "/dev/hd0a" + path))  # type: ignore[misc]
     _ask(lambda: manifest(fs, "sha256" if total <= HASHED else "none"))
     return True
+
+
+def _check(device: MemoryDevice, offset: int) -> None:
+    """ffscheck of it: whatever it finds, it ends with a report."""
+    part = SliceDevice(device, offset, device.size - offset)
+    checked = check_file_system(part)
+    if checked is not None and checked.disk is not None:
+        check_paging(part, checked.disk, "/paging_file")
 
 
 def _walk(fs: FileSystem, found: dict[int, Inode]) -> None:
