@@ -2,6 +2,7 @@
 
 Interface:
     bases() -> {name: Base}             the sound disks: formats x byte orders x labels, and ext2 where mke2fs is
+    make_base(name, image, byte order)  of another sound disk
     mutate(base, seed, number) -> Mutant        the same every time; Mutant.edits say in words what was done
 Not here: what a reader makes of them (campaign).
 
@@ -71,7 +72,7 @@ def bases() -> dict[str, Base]:
         for order in ("little", "big"):
             shape = Shape(format_name, order, *sizes)  # type: ignore[arg-type]
             image = bytes(make_image(shape, fuzz_tree(shape)).data)
-            found[f"{format_name}-{order}"] = _base(f"{format_name}-{order}", image, order)
+            found[f"{format_name}-{order}"] = make_base(f"{format_name}-{order}", image, order)
     for label, wrap in LABELS.items():
         order = "big" if label in ("sun", "next_label") else "little"
         plain = found["ufs1-" + order]
@@ -94,7 +95,8 @@ def _labelled(label: str, plain: Base, data: bytes, partition: str, offset: int)
     return Base(label, data, plain.byte_order, offset, partition, {"label": words, **places}, numbers)
 
 
-def _base(name: str, data: bytes, order: str) -> Base:
+def make_base(name: str, data: bytes, order: str) -> Base:
+    """The places of a sound disk whose file system begins at its byte 0."""
     fs = FileSystem.open(MemoryDevice(bytearray(data)))
     sb = fs.superblock
     inodes = {inode.ino: inode for _, inode in fs.walk()}
