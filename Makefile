@@ -45,6 +45,7 @@ bench-pager: setup
 
 bench-paper: setup
 	$(BIN)/python -m benchmarks paper
+
 fuzz-socket: setup
 	PYTHONPATH=tests:. $(BIN)/python -m tests.hostile.socket_fuzz --messages $(MESSAGES)
 
