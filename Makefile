@@ -3,19 +3,21 @@
 # make simulate SEEDS=5000  more stories of kernel, pagers and disk than `make test` tells
 # make simulate-pager SEEDS=20000  more worlds of the pager with failing disks and hostile clients
 # make fuzz-socket MESSAGES=1000000, make kill-pager KILLS=200  hostile clients and kill -9 for a live pagerd
-# make fuzz MUTANTS=20000    more broken disks than `make test` tries
+# make fuzz MUTANTS=20000    more broken disks than `make test` tries, and then SECONDS_GUIDED=300 of atheris
+# make judges  the fsck of June 1986 on disks of more geometries than `make test` has time for
 # make docs    the pages that are made from the code; make man: man pages, into build/man
 # make bench-paper  the tables of the paper's section 7 (half an hour; not part of `make bench`)
 # make servers  the i386 programs of fixtures/servers, by gcc -m32
 # make fixtures  the disks of fixtures/disks, made from their recipes into build/disks
 # Every target sets up what it needs: a .venv here, and libfuse2 by apt when we may.
-.PHONY: demo test check bench bench-bootfs bench-pager bench-kernel bench-paper simulate simulate-pager fuzz fuzz-socket kill-pager docs man fixtures servers setup system clean
+.PHONY: demo test check bench bench-bootfs bench-pager bench-kernel bench-paper simulate simulate-pager fuzz fuzz-socket kill-pager judges docs man fixtures servers setup system clean
 SHELL := /bin/bash
 PYTHON ?= python3
 SEEDS ?= 2000
 MESSAGES ?= 1000000
 KILLS ?= 200
 MUTANTS ?= 20000
+SECONDS_GUIDED ?= 300
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -54,6 +56,12 @@ kill-pager: setup
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz --count $(MUTANTS)
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/pip install --quiet atheris || echo "atheris cannot be had here: left out"
+	@! $(BIN)/python -c 'import atheris' 2>/dev/null || \
+	  $(BIN)/python -m tests.fuzz.atheris_bootfs -max_total_time=$(SECONDS_GUIDED)
+
+judges: setup
+	JUDGES=all $(BIN)/pytest -q tests/disktools/test_disktools_judges.py tests/disktools/test_disktools_judged_geometries.py
 
 docs: setup
 	$(BIN)/python docs/make_protocol.py
