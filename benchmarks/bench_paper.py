@@ -24,7 +24,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.paper_counts import counts_per_page
-from benchmarks.paper_machine import PAGE, SPACE_AT, SPACE_BYTES, VIRTUAL_BYTES, Disk, PagingBenchmark, machine_with
+from benchmarks.paper_machine import (
+    PAGE,
+    SPACE_AT,
+    SPACE_BYTES,
+    VIRTUAL_BYTES,
+    Disk,
+    MachineCode,
+    PagingBenchmark,
+    machine_with,
+)
 from kernel.tracing.chart import Axis, Series, line_chart
 from pager.direct_io import direct_alignment
 
@@ -48,13 +57,14 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument(
         "--references", type=int, default=1000, help="of the paging benchmark, after it has filled memory"
     )
+    parser.add_argument("--program", choices=("python", "i386"), default="python", help="what pages")
     parser.add_argument(
         "--only", choices=("modelled", "direct", "counts", "images", "memory"), help="one of the measures"
     )
     options = parser.parse_args(words)
     BUILD.mkdir(parents=True, exist_ok=True)
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    facts: Figures = {"rounds": options.rounds, "references": options.references, "when": time.strftime("%Y-%m-%d")}
+    facts: Figures = vars(options) | {"when": time.strftime("%Y-%m-%d")}
     with tempfile.TemporaryDirectory(dir=BUILD) as place:
         measures = {
             "modelled": lambda: _paging(Disk("", options.scale), options, place),
@@ -85,7 +95,12 @@ def _paging(disk: Disk, options: argparse.Namespace, place: str) -> Figures:
         for size in PAPER:
             for kind in ("kernel", "process") if number % 2 == 0 else ("process", "kernel"):
                 with machine_with(kind, disk, int(size * MIB), f"{place}/pager.sock") as stand:
-                    seconds[size][kind].append(PagingBenchmark(stand.host, options.references, number).run())
+                    program = (
+                        MachineCode(stand.host, passes=1)
+                        if options.program == "i386"
+                        else PagingBenchmark(stand.host, options.references, number)
+                    )
+                    seconds[size][kind].append(program.run())
                     statistics_now = stand.host.vm_statistics()
                 processor[size][kind].append(stand.processor_seconds)
                 pages[size] = {name: statistics_now[name] for name in ("faults", "pageins", "pageouts")}
@@ -134,7 +149,10 @@ def _direct(options: argparse.Namespace, place: str) -> Figures | None:
 def _paging_report(facts: Figures | None, options: argparse.Namespace, disk: str) -> str:
     if facts is None:
         return f"Table 7-1 on {disk}: the file system of {BUILD} takes no O_DIRECT"
-    what = f"{VIRTUAL_BYTES // MIB} MB filled, then {options.references} references at random; {options.rounds} rounds"
+    then = "then all of it verified and rewritten, by machine code"
+    if options.program == "python":
+        then = f"then {options.references} references at random"
+    what = f"{VIRTUAL_BYTES // MIB} MB filled, {then}; {options.rounds} rounds"
     names = "available", "in kernel", "outside", "difference", "quartiles", "added work", "paper", "page-ins", "outs"
     lines = [f"Table 7-1 on {disk}: {what}", "{:>9} {:>10} {:>9} {:>11} {:>16} {:>18} {:>7} {:>9} {:>6}".format(*names)]
     for row in facts["rows"]:

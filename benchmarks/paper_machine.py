@@ -1,7 +1,7 @@
 """The machine of the paper's table 7-1: a program that pages, with the default pager in its kernel or out of it.
 
     machine_with(pager, disk, memory, socket)    a context: a Stand, its pager in its "kernel", or a "process"
-    PagingBenchmark(host, references, seed).run() -> seconds
+    PagingBenchmark(host, references, seed).run(), MachineCode(host, passes).run() -> seconds
     python -m benchmarks.paper_machine SOCKET DISK    the pager's process, until its standard input ends
 
 In the kernel means what it meant in MK63 (§7.2): the pager has threads of its own and talks to the kernel in messages,
@@ -24,6 +24,7 @@ from bootfs.blocklist import BlockList, Run
 from bootfs.device import BlockDevice, FileDevice, MemoryDevice
 from kernel.disk import ModelledDisk
 from kernel.host import Host
+from kernel.machsim.exec import ProgramMachine
 from mach.ports import Ipc
 from mach.socket_carrier import Network
 from mach.threads import NativeRuntime, Runtime
@@ -31,6 +32,7 @@ from pager.default_pager import DefaultPager
 from pager.direct_io import DirectDevice
 
 PAGE = 4096
+SERVERS = Path(__file__).resolve().parent.parent / "fixtures" / "servers"
 VIRTUAL_BYTES = 7 << 20
 SPACE_BYTES = 8 << 20
 SPACE_AT = 1 << 20  # where the paging file begins on the disk
@@ -151,6 +153,32 @@ class PagingBenchmark:
     def _store(self, page: int) -> None:
         self.versions[page] += 1
         self.task.write(self.address + page * PAGE, self._content(page))
+
+
+class MachineCode:
+    """The same as a program of i386 machine code (fixtures/servers/paging.c): it fills its memory, and goes over all of
+    it forth and back, verifying and rewriting every word."""
+
+    def __init__(self, host: Host, passes: int) -> None:
+        self.machine = ProgramMachine(host, self, SERVERS, 0.0)
+        self.passes = passes
+        self.said: list[str] = []
+
+    def write(self, text: str) -> None:
+        """Its console."""
+        self.said.append(text)
+
+    def read_line(self) -> str | None:
+        return None
+
+    def run(self) -> float:
+        """Seconds.  AssertionError if a word was wrong."""
+        start = time.monotonic()
+        halted = self.machine.run("paging.aout", [str(VIRTUAL_BYTES // 1024), str(self.passes)])
+        seconds = time.monotonic() - start
+        assert not halted.failed, f"{halted.words}: {''.join(self.said)}"
+        assert "every word is right" in "".join(self.said)
+        return seconds
 
 
 def serve(socket: str, disk: Disk) -> None:
