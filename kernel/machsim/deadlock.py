@@ -10,8 +10,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from kernel.machsim.lab.experiment import Experiment, Result
 
 SEEDS = 20  # schedules that are tried when none is asked for
 
@@ -28,9 +33,12 @@ SEEDS = 20  # schedules that are tried when none is asked for
     metavar="N",
     help="Schedules to try, from 0 on.",
 )
+@click.option("--svg", metavar="OUT", help="Draw the graph of who waits for whom, too, of one experiment.")
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 @click.version_option(package_name="mach-default-pager")
-def deadlock(names: tuple[str, ...], listing: bool, seed: int | None, seeds: int, as_json: bool) -> None:
+def deadlock(
+    names: tuple[str, ...], listing: bool, seed: int | None, seeds: int, svg: str | None, as_json: bool
+) -> None:
     """Run a machine with one protection of the paper's sections 4 and 5 taken away, and tell the deadlock, or the loss,
     that it prevents: who waits for what, owed by whom.  Then run the same schedule with the protection.
 
@@ -47,7 +55,9 @@ def deadlock(names: tuple[str, ...], listing: bool, seed: int | None, seeds: int
     unknown = [name for name in wanted if name not in EXPERIMENTS]
     if unknown:
         raise click.UsageError(f"there is no experiment {unknown[0]!r}; --list tells which there are")
-    if not _show(wanted, range(seeds) if seed is None else (seed,), as_json):
+    if svg is not None and len(wanted) != 1:
+        raise click.UsageError("--svg draws one experiment: name it")
+    if not _show(wanted, range(seeds) if seed is None else (seed,), svg, as_json):
         raise SystemExit(1)
 
 
@@ -62,7 +72,7 @@ def _list(as_json: bool) -> None:
         click.echo(f"{name:{width}}  {experiment.title} (§{experiment.sections})")
 
 
-def _show(names: list[str], seeds: Sequence[int], as_json: bool) -> bool:
+def _show(names: list[str], seeds: Sequence[int], svg: str | None, as_json: bool) -> bool:
     """Run and tell each; whether all went as they should."""
     from kernel.machsim.lab import EXPERIMENTS
     from kernel.machsim.lab.experiment import perform, search
@@ -74,6 +84,8 @@ def _show(names: list[str], seeds: Sequence[int], as_json: bool) -> bool:
         experiment = EXPERIMENTS[name]
         without = search(experiment, seeds)
         with_protection = perform(experiment, without.seed, protected=True)
+        if svg is not None:
+            _draw(experiment, without, svg)
         if as_json:
             told.append(facts(experiment, without, with_protection))
         else:
@@ -85,3 +97,12 @@ def _show(names: list[str], seeds: Sequence[int], as_json: bool) -> bool:
     if failed:
         click.echo(f"Error: not as it should be: {', '.join(failed)}; try other schedules with --seeds 100", err=True)
     return not failed
+
+
+def _draw(experiment: Experiment, without: Result, path: str) -> None:
+    from kernel.machsim.lab.picture import deadlock_picture
+
+    try:
+        Path(path).write_text(deadlock_picture(experiment, without), encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"cannot write {path}: {(error.strerror or '').lower()}") from None

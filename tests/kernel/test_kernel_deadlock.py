@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from functools import cache
+from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner, Result
@@ -13,7 +15,8 @@ from kernel.machsim import main
 from kernel.machsim.lab import EXPERIMENTS
 from kernel.machsim.lab import experiment as experiment_module
 from kernel.machsim.lab.experiment import Experiment, Outcome
-from kernel.machsim.lab.story import story
+from kernel.machsim.lab.picture import deadlock_picture
+from kernel.machsim.lab.story import core_of, story
 from mach.threads import Wait, WaitGraph
 
 perform = cache(experiment_module.perform)  # a run is a function of these arguments: see below
@@ -116,6 +119,27 @@ def test_its_facts_are_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     circle = facts["without"]["circle"]
     for thread, owing in zip(circle, [*circle[1:], circle[0]], strict=True):
         assert owing in waits[thread]
+
+
+@pytest.mark.parametrize("name", ["device-task", "rogue-pager"])
+def test_the_picture_has_everybody_in_it(name: str) -> None:
+    """A circle, and a chain: well-formed, with as many arrows as there are debts in the core."""
+    experiment = EXPERIMENTS[name]
+    result = perform(experiment, found(experiment), False)
+    picture = ElementTree.fromstring(deadlock_picture(experiment, result))
+    text = " ".join(picture.itertext())
+    for wait in result.waits:
+        assert wait.thread == "main" or wait.thread in text
+    graph = WaitGraph(result.waits)
+    rings = [path for path in picture.iter("{http://www.w3.org/2000/svg}path") if path.get("class") == "ring"]
+    assert len(rings) == (len(graph.circle()) or len(core_of(graph)) - 1) > 0
+
+
+def test_a_picture_is_written_of_one_experiment_only(tmp_path: Path) -> None:
+    assert machsim("all", "--svg", str(tmp_path / "x.svg")).exit_code == 2
+    result = machsim("no-wiring", "--seed", "0", "--svg", str(tmp_path / "nowhere" / "x.svg"))
+    assert result.exit_code == 1
+    assert "no such file or directory" in result.stderr
 
 
 def test_an_experiment_that_shows_nothing_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:

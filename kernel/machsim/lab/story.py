@@ -4,6 +4,7 @@ Interface:
     story(experiment, without, with_protection) -> str    for a person
     facts(experiment, without, with_protection) -> dict   for a program
     shown(experiment, without, with_protection) -> bool   whether it went as the experiment says
+    core_of(graph), is_idle(wait)                         what the story is about, and who has no part in it
 
 Everything about threads, pages, ports and mutexes is read from the wait-for graph of the run; only what the protection
 is, and which paragraph of the paper asks for it, is the experiment's text.
@@ -68,7 +69,7 @@ def _end(result: Result) -> str:
 
 def _deadlock(result: Result) -> list[str]:
     graph = WaitGraph(result.waits)
-    core = graph.circle() or _end_of_chain(graph)
+    core = core_of(graph)
     lines = [
         f"Without it, seed {result.seed}: since {result.seconds:.6f} s of simulated time nobody can go on.",
         "",
@@ -77,16 +78,21 @@ def _deadlock(result: Result) -> list[str]:
     ]
     named = {wait.thread for wait in core}
     lines += _legend(result, core)
-    behind = [wait for wait in result.waits if wait.thread not in (*named, THE_RUN) and not _idle(wait)]
+    behind = [wait for wait in result.waits if wait.thread not in (*named, THE_RUN) and not is_idle(wait)]
     lines += _behind(result, behind)
-    idle = [wait.thread for wait in result.waits if wait.thread not in named and _idle(wait)]
+    idle = [wait.thread for wait in result.waits if wait.thread not in named and is_idle(wait)]
     if idle:
         lines += textwrap.wrap(f"Idle, with nothing to do about it: {', '.join(idle)}.", WIDTH)
     return lines
 
 
-def _idle(wait: Wait) -> bool:
+def is_idle(wait: Wait) -> bool:
     return not wait.owed_by and wait.what.startswith(IDLE)
+
+
+def core_of(graph: WaitGraph) -> list[Wait]:
+    """The circle; or, if there is none, the longest chain to one who owes it all."""
+    return graph.circle() or _end_of_chain(graph)
 
 
 def _end_of_chain(graph: WaitGraph) -> list[Wait]:
