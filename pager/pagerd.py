@@ -21,6 +21,8 @@ import click
 
 from bootfs.command_line import Size
 from bootfs.errors import FileSystemError
+from mach.codec import codec_of
+from mach.message import MESSAGES
 from mach.ports import Ipc
 from mach.socket_carrier import Network, SocketInUse
 from mach.threads import NativeRuntime
@@ -114,9 +116,11 @@ def main(
         _add_partition(pager, disks, argument, partition, offset, priority)
     network = Network(ipc, lambda words: log(event("client_disconnected", words)))
     pager.on_bug = lambda bug: log(describe_bug(bug))
-    pager.wired_bytes = wiring.wired_bytes
     pager.carrier_totals = network.totals
+    for message_class in MESSAGES.values():
+        codec_of(message_class)  # made now: nothing that paging needs is to be made, or imported, while it pages (P6)
     measures = wiring.wire(threads + 1) if wire else wiring.not_wired()
+    pager.wired_bytes = lambda: wiring.wired_bytes(measures)
     pager.own_memory = lambda: (wiring.own_memory(), measures)
     _listen(network, socket_path, pager, allow_uid)
     pager.start(threads)

@@ -4,7 +4,7 @@ Interface:
     wire() -> what was tried, as MeasureRecords: granted or not, and why
     not_wired() -> the same, if nothing was tried
     in_words(measures) -> for people, one line
-    wired_bytes() -> bytes of this process that are locked down
+    wired_bytes(measures) -> bytes of this process that are locked down
     own_memory() -> MemoryRecords: what the memory is for, how much of it is resident, and locked
 
 What is tried, and what for: mlockall: no page of ours, present or future, is ever to be read from a disk; IO_FLUSHER
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import mmap
 import os
 import re
 from collections.abc import Iterable
@@ -26,6 +27,7 @@ from collections.abc import Iterable
 from mach.default_pager_figures import MeasureRecord, MemoryRecord
 from pager.direct_io import reserve_buffers
 
+LOCKED = "memory locked"
 MCL_CURRENT = 1
 MCL_FUTURE = 2
 PR_SET_IO_FLUSHER = 57
@@ -39,7 +41,7 @@ def wire(buffers: int = BUFFERS) -> tuple[MeasureRecord, ...]:
     gc.collect()
     gc.freeze()
     return (
-        _measure("memory locked", "mlockall", libc.mlockall(MCL_CURRENT | MCL_FUTURE)),
+        _measure(LOCKED, "mlockall", libc.mlockall(MCL_CURRENT | MCL_FUTURE)),
         _measure("I/O flusher", "PR_SET_IO_FLUSHER", libc.prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0)),
         _spared_by_the_oom_killer(),
         MeasureRecord("buffers reserved", 1, f"{buffers} of 1 MiB"),
@@ -48,7 +50,7 @@ def wire(buffers: int = BUFFERS) -> tuple[MeasureRecord, ...]:
 
 
 def not_wired() -> tuple[MeasureRecord, ...]:
-    return (MeasureRecord("memory locked", 0, "not asked for (--no-wire)"),)
+    return (MeasureRecord(LOCKED, 0, "not asked for (--no-wire)"),)
 
 
 def _measure(name: str, call: str, result: int) -> MeasureRecord:
@@ -73,16 +75,18 @@ def in_words(measures: Iterable[MeasureRecord]) -> str:
     return words + (f"; not granted: {', '.join(missed)} (pagerctl wired)" if missed else "")
 
 
-def wired_bytes() -> int:
-    """Bytes of this process that are locked down in memory: pages that are there, not address space set aside."""
+def wired_bytes(measures: Iterable[MeasureRecord]) -> int:
+    """Bytes of this process that are locked down in memory: all that is resident, or nothing.
+
+    The kernel's own sum of it (smaps_rollup) walks every page: tens of milliseconds, which a call may not take.
+    """
+    if not any(one.granted and one.name == LOCKED for one in measures):
+        return 0
     try:
-        with open("/proc/self/smaps_rollup") as rollup:
-            for line in rollup:
-                if line.startswith("Locked:"):
-                    return int(line.split()[1]) * 1024
+        with open("/proc/self/statm") as statm:
+            return int(statm.read().split()[1]) * mmap.PAGESIZE
     except OSError:
-        pass
-    return 0
+        return 0
 
 
 _MAPPING = re.compile(r"[0-9a-f]+-[0-9a-f]+ (\S+) \S+ \S+ \d+ *(.*)")
