@@ -249,11 +249,13 @@ class VmFault:
 
     def _wait(self, page: Page) -> FaultResult:
         """Wait for a busy page.  One that its pager owes is in error when the time is over (P5)."""
+        object, offset = page.object, page.offset  # `page` may be another's by the time that a report is made
         if not page.absent:
-            self._resident.wait_for(page, lambda: f"page {page!r}, which is going out")
+            self._resident.wait_for(page, lambda: f"page {object.object_id}:{offset:#x}, which is going out")
             return FaultResult.RETRY
-        object, offset = page.object, page.offset
-        answered = self._resident.wait_for(page, lambda: f"page {page!r}, which its pager owes it", self.pager_seconds)
+        answered = self._resident.wait_for(
+            page, lambda: f"page {object.object_id}:{offset:#x}, which its pager owes it", self.pager_seconds
+        )
         if not answered:
             late = object.pages.get(offset)
             if late is not None and late.busy and late.absent:
@@ -322,7 +324,8 @@ class VmFault:
             self._objects.paging_end(object)
             return FaultResult.RETRY if sent else FaultResult.MEMORY_ERROR
         object, offset = page.object, page.offset
-        if self._resident.wait_for(page, lambda: f"page {page!r}, which its pager is to unlock", self.pager_seconds):
+        words = f"page {page!r}, which its pager is to unlock"
+        if self._resident.wait_for(page, words, self.pager_seconds):
             return FaultResult.RETRY
         late = object.pages.get(offset)
         if late is not None:
