@@ -182,7 +182,7 @@ def _run_with_process(order: Order) -> Outcome:
     ):
         disks = disks_of(device)
         programs = PROGRAMS | {"bootstrap": _bootstrap_with(service, order.image, disks)}
-        machine = BootedMachine(runtime, order.memory, TerminalConsole(), disks, programs, ipc, NATIVE_TIME_SCALE)
+        machine = BootedMachine(runtime, order.memory, TerminalConsole(), disks, programs, ipc, NATIVE_TIME_SCALE, 0.0)
         outcome = _outcome(order, machine, disks, False)
         if outcome.halted.failed and process.has_died:
             died = f"{outcome.halted.words}; the process of the default pager has died"

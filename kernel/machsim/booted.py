@@ -79,12 +79,13 @@ class BootedMachine:
         programs: Mapping[str, PythonProgram] = PROGRAMS,
         ipc: Ipc | None = None,
         pageout_time_scale: float = 1.0,
+        instruction_seconds: float = INSTRUCTION_SECONDS,
     ) -> None:
         self.console = console
         self.ipc = ipc or Ipc(runtime)
         self.host = Host(runtime, self.ipc, memory_bytes, pageout_time_scale=pageout_time_scale)
         self.halt = Halt(self.host.processor)
-        machine_code = I386Processor(self.host, INSTRUCTION_SECONDS)
+        machine_code = I386Processor(self.host, instruction_seconds)
         self.user = UserKernel(self.host, PythonProcessor(console, programs, machine_code), self.halt)
         self.console_device = ConsoleDevice(self.ipc, console)
         self.host.devices.attach_stream("console", self.console_device.port)

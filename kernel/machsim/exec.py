@@ -26,6 +26,7 @@ from kernel.i386.cpu import NoEmulator
 from kernel.i386.thread import INSTRUCTION_SECONDS, I386Processor
 from kernel.machsim.console import TerminalConsole
 from kernel.machsim.size import MIB, Size
+from kernel.machsim.tracing import tracing
 from kernel.processor import KernelPanic
 from kernel.user import Halt, Halted, UserKernel
 from mach.bootstrap import (
@@ -73,10 +74,15 @@ class ProgramMachine:
         self.console_device.flush()
         return halted
 
+    def _path(self, name: str) -> Path:
+        """As on a disk that was made of the folder (machsim images --servers), where a program has no suffix."""
+        plain, program = self._folder / name, self._folder / f"{name}.aout"
+        return program if program.is_file() and not plain.exists() else plain
+
     def _read(self, name: str, offset: int, length: int) -> bytes:
         """FileSystemError: there is no such file, or it has not so many bytes."""
         try:
-            with open(self._folder / name, "rb") as file:
+            with open(self._path(name), "rb") as file:
                 file.seek(offset)
                 content = file.read(length)
         except OSError as error:
@@ -107,7 +113,7 @@ class ProgramMachine:
     def _part_of(self, message: BootstrapRead) -> BootstrapReadReply:
         if "/" in message.name or message.size > MAX_READ_BYTES:
             return BootstrapReadReply(FsCode.FS_INVALID_PARAMETER, b"")
-        path = self._folder / message.name
+        path = self._path(message.name)
         try:
             size = max(0, min(message.size, path.stat().st_size - message.offset))
             return BootstrapReadReply(0, self._read(message.name, message.offset, size))
@@ -133,6 +139,7 @@ class ProgramMachine:
 )
 @click.option("--socket", "socket_path", metavar="PATH", help="Page against the pagerd that serves at PATH instead.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the schedule.")
+@click.option("--trace", metavar="FILE", help="Write every event to FILE, for `machsim explain`.")
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON behind what the console says.")
 @click.version_option(package_name="mach-default-pager")
 def exec_program(
@@ -143,6 +150,7 @@ def exec_program(
     pager: str,
     socket_path: str | None,
     seed: int,
+    trace: str | None,
     as_json: bool,
 ) -> None:
     """Run an i386 program, an a.out executable, with the rest of the line as its arguments.
@@ -155,9 +163,9 @@ def exec_program(
     words = list(arguments)
     try:
         if socket_path:
-            halted, facts = _run_over_socket(path, words, memory, socket_path)
+            halted, facts = _run_over_socket(path, words, memory, socket_path, trace)
         else:
-            halted, facts = _run_simulated(path, words, memory, paging_space, pager, seed)
+            halted, facts = _run_simulated(path, words, memory, paging_space, pager, seed, trace)
     except LoadError as error:
         raise click.ClickException(f"{program}: {error}") from None
     except (MachError, KernelPanic, Deadlock, NoEmulator) as error:
@@ -175,34 +183,34 @@ def _facts(machine: ProgramMachine, seconds: float, simulated: bool) -> dict[str
 
 
 def _run_simulated(
-    path: Path, arguments: list[str], memory: int, space: int, pager: str, seed: int
+    path: Path, arguments: list[str], memory: int, space: int, pager: str, seed: int, trace: str | None
 ) -> tuple[Halted, dict[str, object]]:
     """All in one process and in simulated time: the run is a function of the seed."""
     from kernel.machsim.machine import Machine
     from mach.threads.simulated import SimulatedRuntime
 
-    runtime = SimulatedRuntime(seed)
+    simulated = SimulatedRuntime(seed)
     outcomes: list[tuple[Halted, dict[str, object]]] = []
 
-    def body() -> None:
+    def body(runtime: Runtime) -> None:
         host = Machine(runtime, memory, -(-space // MIB) * MIB, pager).host
         machine = ProgramMachine(host, TerminalConsole(), path.parent, INSTRUCTION_SECONDS)
         start = runtime.now()
         halted = machine.run(path.name, arguments)
         outcomes.append((halted, _facts(machine, runtime.now() - start, True)))
 
-    runtime.run(body)
+    with tracing(simulated, trace) as runtime:
+        simulated.run(lambda: body(runtime))
     return outcomes[0]
 
 
 def _run_over_socket(
-    path: Path, arguments: list[str], memory: int, socket_path: str
+    path: Path, arguments: list[str], memory: int, socket_path: str, trace: str | None
 ) -> tuple[Halted, dict[str, object]]:
     """The machine here, in real time; its default pager behind a socket."""
     from mach.threads import NativeRuntime
 
-    runtime = NativeRuntime()
-    with _connected(runtime, memory, socket_path) as host:
+    with tracing(NativeRuntime(), trace) as runtime, _connected(runtime, memory, socket_path) as host:
         machine = ProgramMachine(host, TerminalConsole(), path.parent, 0.0)
         start = runtime.now()
         halted = machine.run(path.name, arguments)

@@ -66,6 +66,13 @@ def test_a_tree_of_copies_keeps_everybodys_words_apart() -> None:
     assert run.statistics["pageouts"] > 0
 
 
+def test_threads_that_spin_are_interrupted() -> None:
+    """Several threads of one task, under a lock that is held across a switch: a slice's end lets its holder run."""
+    run = run_program("threads.aout", "3", "256")
+    assert run.text == "(threads) 3 threads counted to 768 together\n"
+    assert run.seconds > 0.02, "at least one slice was spun away"
+
+
 def test_startup_off_a_disk_starts_the_others(tmp_path: Path) -> None:
     """The whole of it: boot file, bootstrap service, first server, and what it starts, out of one disk."""
     names = ("startup", "hello", "paging", "shared", "extpager", "forktree")
@@ -86,6 +93,15 @@ def test_startup_off_a_disk_starts_the_others(tmp_path: Path) -> None:
     ):
         assert end in said, text
     assert said[-1].endswith("every program has ended")
+
+
+def test_startup_out_of_a_folder(tmp_path: Path) -> None:
+    for name in ("startup.aout", "hello.aout"):
+        (tmp_path / name).write_bytes((SERVERS / name).read_bytes())
+    (tmp_path / "startup.conf").write_text("hello there\n&hello")
+    run = run_program("startup.aout", folder=tmp_path)
+    assert "(hello) argument 1 is there\n(startup) starting hello\n" in run.text
+    assert run.text.endswith("(startup) every program has ended\n")
 
 
 def test_a_missing_program_is_startups_to_tell(tmp_path: Path) -> None:
