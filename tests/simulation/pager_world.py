@@ -127,9 +127,9 @@ class FaultyDisk(MemoryDevice):
 
     def _pause(self) -> None:
         runtime = self._world.runtime
-        runtime.checkpoint("the disk")
         if self._world.chance.random() < 0.3:
             runtime.sleep(self._world.chance.random() * 0.02, "the disk")
+        runtime.checkpoint("the disk")  # after the pause: the dead write no more
 
     def _trouble(self) -> int:
         """Which of three troubles; most often none."""
