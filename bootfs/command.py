@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import stat as modes
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,6 +23,7 @@ from bootfs.command_line import (
     on_image,
     opened,
     print_json,
+    print_json_list,
     printable,
 )
 
@@ -75,22 +77,22 @@ def ls(image: str, partition: str | None, offset: int | None, as_json: bool, pat
     from bootfs.manifest import facts
 
     with opened(image, partition, offset) as file_system:
-        listed: list[dict[str, Any]] = []
-        for path in paths or ("/",):
-            inode = file_system.lookup(path, follow=False)
-            names = [(as_bytes(path), inode)]
-            if inode.kind == "dir":
-                names = sorted(file_system.listdir(inode), key=lambda pair: pair[0])
-            if as_json:
-                listed += [{"name": name_shown(name), **facts(file_system, found)} for name, found in names]
-                continue
+
+        def names(path: str, inode: Inode) -> Iterable[tuple[bytes, Inode]]:
+            return file_system.listdir(inode) if inode.kind == "dir" else [(as_bytes(path), inode)]
+
+        inodes = [(path, file_system.lookup(path, follow=False)) for path in paths or ("/",)]
+        if as_json:
+            every = (found for path, inode in inodes for found in names(path, inode))
+            print_json_list({"name": name_shown(name), **facts(file_system, inode)} for name, inode in every)
+            return
+        for path, inode in inodes:
             if len(paths) > 1 and inode.kind == "dir":
                 click.echo(f"{printable(path)}:")
-            width = max((len(_size(found)) for _, found in names), default=0)
-            for name, found in names:
-                click.echo(_line(file_system, name, found, width))
-        if as_json:
-            print_json(listed)
+            # Read twice rather than kept: a directory may have a million names.
+            width = max((len(_size(found)) for _, found in names(path, inode)), default=0)
+            for name, found in names(path, inode):
+                sys.stdout.write(_line(file_system, name, found, width) + "\n")  # click.echo flushes each line
 
 
 @cli.command()

@@ -3,7 +3,7 @@
 Interface:
     Refusal, Commands                  a failure shown as one line, exit 1; a group whose commands all fail so
     on_image, json_option, opened      IMAGE, --partition, --offset; --json; the file system that they mean
-    printable, print_json, moment, name_shown    facts as text
+    printable, print_json, print_json_list, moment, name_shown    facts as text
 Not here: any command. All but click is imported when a command needs it, so that --help is quick.
 """
 
@@ -14,8 +14,9 @@ import io
 import json
 import re
 import sys
+import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +110,15 @@ def printable(text: str) -> str:
 
 def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=1))
+
+
+def print_json_list(values: Iterable[Any]) -> None:
+    """As print_json of a list, but each value is printed as it comes."""
+    before = "["
+    for value in values:
+        click.echo(f"{before}\n" + textwrap.indent(json.dumps(value, indent=1), " "), nl=False)
+        before = ","
+    click.echo("[]" if before == "[" else "\n]")
 
 
 def moment(seconds: int) -> str:

@@ -134,11 +134,14 @@ class MountedFileSystem(ABC):
         raise FileSystemError(FsCode.FS_NO_ENTRY, "no such name", lookup.shown(name))
 
     def listdir(self, directory: Inode) -> Iterator[tuple[bytes, Inode]]:
-        """The names in a directory with their inodes, in disk order, "." and ".." left out."""
-        names = [entry for entry in self._entries(directory, set()) if entry[0] not in (b".", b"..")]
-        for at in range(0, len(names), BATCH):
-            batch = names[at : at + BATCH]
-            yield from zip((name for name, _ in batch), self.inodes([ino for _, ino in batch]), strict=True)
+        """The names in a directory with their inodes, in order of their bytes, "." and ".." left out."""
+        return chain.from_iterable(self._batches(b"", self._names(directory, set())))
+
+    def _names(self, directory: Inode, seen: set[int]) -> list[tuple[bytes, int]]:
+        names = sorted(self._entries(directory, seen))
+        for dot in (b".", b".."):
+            del names[bisect_left(names, (dot, 0)) : bisect_left(names, (dot + b"\0", 0))]
+        return names
 
     def lookup(self, path: bytes | str, follow: bool = True) -> Inode:
         """The inode of a path from the root; of the link itself if `follow` is false and the last name is one."""
@@ -167,12 +170,10 @@ class MountedFileSystem(ABC):
         entered.add(inode.ino)
         if len(path) > MAX_PATH:
             raise FileSystemError(FsCode.FS_NAME_TOO_LONG, f"a path of {len(path)} bytes", str(inode))
-        names = sorted(self._entries(inode, seen))
-        for dot in (b".", b".."):
-            del names[bisect_left(names, (dot, 0)) : bisect_left(names, (dot + b"\0", 0))]
-        return chain.from_iterable(self._batches(b"/" if path == b"/" else path + b"/", names))
+        return chain.from_iterable(self._batches(b"/" if path == b"/" else path + b"/", self._names(inode, seen)))
 
     def _batches(self, prefix: bytes, entries: list[tuple[bytes, int]]) -> Iterator[Iterable[tuple[bytes, Inode]]]:
+        """Their paths and inodes, few at a time: a directory may have a million of them."""
         for at in range(0, len(entries), BATCH):
             names, inos = zip(*entries[at : at + BATCH], strict=True)
             yield zip(map(prefix.__add__, names), self.inodes(inos), strict=True)

@@ -358,3 +358,19 @@ def test_facts_of_the_disk_cannot_be_changed(builder: Builder) -> None:
     fs = builder.mount()
     with pytest.raises(AttributeError):
         fs.root().size = 5  # type: ignore[misc]
+
+
+def test_a_listing_reads_few_inodes_ahead_and_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a directory of a million names takes the memory of their names."""
+    builder = Builder(size=8192)
+    file = builder.file(None, b"x")
+    builder.directory("large", [(b"%04d" % number, file) for number in range(1000, 0, -1)])
+    fs = builder.mount()
+    asked: list[int] = []
+    inodes = fs.inodes
+    monkeypatch.setattr(fs, "inodes", lambda inos: asked.append(len(inos)) or inodes(inos))
+    listing = fs.listdir(fs.lookup("/large"))
+    assert next(listing)[0] == b"0001"
+    assert len(asked) == 1
+    assert [name for name, _ in listing] == [b"%04d" % number for number in range(2, 1001)]
+    assert max(asked) <= 128
