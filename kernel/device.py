@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from bootfs.device import BlockDevice, FileSystemError
@@ -28,6 +29,7 @@ from mach.device import MAX_TRANSFER_BYTES, RECORD_BYTES, DeviceRead, DeviceWrit
 from mach.kern_return import KernReturn, MachError
 from mach.ports import ReceiveRight
 from mach.threads import Runtime, Thread
+from mach.trace import span
 
 D_CODES = range(KernReturn.D_IO_ERROR, KernReturn.D_READ_ONLY + 1)  # a medium fails with the same numbers
 
@@ -41,6 +43,7 @@ class Operation:
     result: KernReturn = KernReturn.KERN_SUCCESS
     data: bytes = b""  # what was read
     written: int = 0  # bytes
+    cause: int = 0  # the event that led to it, if the machine is traced
 
     @property
     def offset(self) -> int:
@@ -91,6 +94,8 @@ class Device:
             raise MachError(KernReturn.D_INVALID_RECNUM, f"record {operation.request.recnum} is behind the end")
 
     def queue(self, operation: Operation) -> None:
+        if (tracer := self._runtime.tracer) is not None:
+            operation.cause = tracer.current()
         self._operations.append(operation)
         self._processor.wakeup(self)
 
@@ -100,10 +105,15 @@ class Device:
                 while not self._operations:
                     self._processor.wait(self, f"work for device {self.name}")
                 operation = self._operations[0]
-                with self._processor.unlocked:
+                with self._processor.unlocked, self._told(operation):
                     self._transfer(operation)
                 self._operations.popleft()
                 self._done(operation)
+
+    def _told(self, operation: Operation) -> AbstractContextManager[object]:
+        """For who traces the machine."""
+        length, offset = operation.length, operation.offset
+        return span(self._runtime, "operation", operation.cause, device=self.name, offset=offset, length=length)
 
     def _transfer(self, operation: Operation) -> None:
         """What the medium says is the operation's result: nothing that it does stops the engine."""

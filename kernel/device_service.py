@@ -54,6 +54,7 @@ from mach.notify import NoSenders
 from mach.page_list import vm_deallocate
 from mach.ports import DeadPort, Ipc, ReceiveRight, SendOnceRight, SendRight, drop_rights
 from mach.threads import Runtime
+from mach.trace import span
 
 SUCCESS = KernReturn.KERN_SUCCESS  # D_SUCCESS
 Handler = Callable[[Device, Any], None]
@@ -211,7 +212,7 @@ class DeviceService:
                     self._processor.wait(self, "a device operation to be done")
                 operation = self._completed.popleft()
                 reply = self._outcome(operation)
-                with self._processor.unlocked:
+                with self._processor.unlocked, span(self._processor.runtime, "io_done", operation.cause):
                     if isinstance(operation.request, DeviceWrite):
                         vm_deallocate(operation.request.data)  # its pages may go now
                     self._answer(operation.request.reply, reply)

@@ -3,14 +3,15 @@
 Interface:
     Tracer(runtime, write, party, **facts)    writes one line of JSON an event; runtime.tracer = it turns tracing on
         .event(kind, **values) -> int         it happened; its cause is what this thread is doing
-        .span(kind, **values)                 a context: begins, ends; all that the thread does within is caused by it.
-                                              Gives a dict: what is put into it is told at the end
+        .span(kind, because, **values)        a context: begins, ends; all that the thread does within is caused by it.
+                                              Gives a dict: what is put into it is told at the end.  `because`: the
+                                              event that led to it, if the thread does not know by itself
         .sending(port, message)               a context: a message, and what its receiver does in its sender's context
         .received(queue, port, seqno, message)    from here on the thread acts because of that message
         .crossed(connection, initiator, outwards)        a packet left for, or came from, another process
         .current() -> int                     number of the event that causes what this thread does; 0: none
         .close()
-    span(runtime, kind, **values)             the same, or nothing, for a runtime that may be traced
+    span(runtime, kind, because, **values)    the same, or nothing, for a runtime that may be traced
     open_trace(runtime, path, party, **facts) -> Tracer    into a file; gzip if it ends in .gz
 
 An event is `{"n": number, "t": seconds of the runtime, "thread": name, "kind": ..., "cause": number, ...values}`.  The
@@ -99,10 +100,11 @@ class Tracer:
         return causes.spans[-1] if causes and causes.spans else 0
 
     @contextmanager
-    def span(self, kind: str, **values: Value) -> Iterator[dict[str, Value]]:
+    def span(self, kind: str, because: int | None = None, **values: Value) -> Iterator[dict[str, Value]]:
         thread = self._runtime.current()
         causes = self._of(thread)
-        number = self._tell(thread, kind, causes.spans[-1] if causes.spans else 0, values)
+        cause = because if because is not None else causes.spans[-1] if causes.spans else 0
+        number = self._tell(thread, kind, cause, values)
         depth, serving = len(causes.spans), causes.serving
         causes.spans.append(number)
         causes.serving = False
@@ -196,9 +198,11 @@ def _summary_of(names: list[str]) -> Callable[[Message], dict[str, Value]]:
     return summary
 
 
-def span(runtime: Runtime, kind: str, **values: Value) -> AbstractContextManager[dict[str, Value]]:
+def span(
+    runtime: Runtime, kind: str, because: int | None = None, **values: Value
+) -> AbstractContextManager[dict[str, Value]]:
     """Tracer.span of a runtime that may be traced or not; for what does not happen too often."""
-    return nullcontext({}) if runtime.tracer is None else runtime.tracer.span(kind, **values)
+    return nullcontext({}) if runtime.tracer is None else runtime.tracer.span(kind, because, **values)
 
 
 def open_trace(runtime: Runtime, path: str, party: str, **facts: Value) -> Tracer:

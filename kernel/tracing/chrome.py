@@ -23,7 +23,18 @@ from kernel.tracing.story import IDLE
 from mach.trace_file import Event, Trace
 
 ChromeEvent = dict[str, Any]
-SPANS = ("fault", "page_out", "pageout_scan", "wait", "lock_wait", "sleep", "device_read", "device_write")
+SPANS = (
+    "fault",
+    "page_out",
+    "pageout_scan",
+    "wait",
+    "lock_wait",
+    "sleep",
+    "device_read",
+    "device_write",
+    "operation",
+    "io_done",
+)
 QUEUES = {"page_alloc": "in transit", "page_out": "in transit", "wire": "wired", "page_free": "free"}
 COUNTED = ("in transit", "active", "inactive", "wired")
 

@@ -111,7 +111,7 @@ class _Teller:
             yield self._line(event.time, self._who(event, self.with_party), depth, words)
         if event.kind == "wait" and str(event.values["why"]).startswith(IDLE):
             return
-        opens = event.kind in ("fault", "page_out", "send", "receive", "pageout_scan")
+        opens = event.kind in ("fault", "page_out", "send", "receive", "pageout_scan", "operation")
         for consequence in self.trace.consequences(event):
             yield from self._tell(consequence, depth + (opens and words is not None), until)
 
@@ -240,6 +240,10 @@ WORDS: dict[str, Callable[[Trace, Event], str | None]] = {
     "sleep": lambda trace, event: f"{event.values['why']}: {_took(trace, event)}",
     "slots_read": lambda trace, event: f"the page is in {_slots(event)}",
     "slots_write": lambda trace, event: f"the page goes to {_slots(event)}",
+    "operation": lambda trace, event: (
+        f"{event.values['device']}: {event.values['length']} bytes at byte {event.values['offset']}"
+        f" ({_took(trace, event)})"
+    ),
     "device_read": _device("reads"),
     "device_write": _device("writes"),
 }
