@@ -1,9 +1,9 @@
-"""Partition tables: MBR, GPT, BSD disklabel (also inside an MBR slice), Sun and NeXT labels.
+"""Partition tables: MBR, GPT, BSD disklabel (also inside an MBR slice or a GPT partition), Sun and NeXT labels.
 
 Interface:
     Partition                  its name, the table it is in, where it is
     partitions(device)         all there are, in the order of their names' tables; a table that is not sound has none
-    Names are FreeBSD's: s1, s2 ... in an MBR, p1, p2 ... in a GPT, a, b ... in a label, s1a, s1b ... in one in a slice.
+    Names are FreeBSD's: s1, s2 ... in an MBR, p1, p2 ... in a GPT, a, b ... in a label; s1a, p1a ... in one in those.
 Not here: what is in a partition (disk). Every table is bounded: garbage in one costs no more than a few reads.
 """
 
@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
+from itertools import product
 from operator import xor
 from typing import Any, Literal
 
@@ -25,7 +26,8 @@ from bootfs.layout_format import Record, record
 Table = Literal["mbr", "gpt", "bsd", "sun", "next"]
 
 ORDERS: tuple[ByteOrder, ...] = ("little", "big")
-LABEL_AREA = 2 * DEV_BSIZE  # bytes at the start of a disk or slice that a BSD label is somewhere in
+LABEL_AREA = 2 * DEV_BSIZE  # bytes that a BSD label is somewhere in:
+LABEL_PLACES = (0, 2048, 4096)  # at the start of a disk or slice, or in sector 1 where sectors are larger
 RAW_PART = 2  # "c": the whole disk, or the whole slice
 EXTENDED = (0x05, 0x0F, 0x85)
 PROTECTIVE = 0xEE
@@ -154,6 +156,7 @@ def _gpt_entries(device: BlockDevice, header: dict[str, Any], sector: int) -> It
         if any(entry["type"]):
             offset, length = entry["first"] * sector, (entry["last"] - entry["first"] + 1) * sector
             yield from _partition(device, f"p{number + 1}", "gpt", offset, length)
+            yield from _disklabel(device, f"p{number + 1}", offset, length)
 
 
 # BSD disklabel
@@ -164,8 +167,8 @@ def _disklabel(device: BlockDevice, slice_name: str, base: int, size: int) -> It
 
     On some systems its offsets count from the slice that it is in, on others from the disk.
     """
-    area = _read(device, base, LABEL_AREA)
-    for order in ORDERS:
+    for place, order in product(LABEL_PLACES, ORDERS):
+        area = _read(device, base + place, LABEL_AREA)
         label = _sound_disklabel(area[max(area.find(layout.DISKMAGIC.to_bytes(4, order)), 0) :], order)
         if label is not None:
             sector, entries = label

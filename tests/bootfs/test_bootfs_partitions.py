@@ -104,6 +104,21 @@ def test_a_bsd_label_in_a_slice_counts_from_the_slice_or_from_the_disk(label: li
     assert names(MemoryDevice(image)) == [b"/inner"]
 
 
+@pytest.mark.parametrize("sector", [2048, 4096])
+def test_a_bsd_label_is_in_sector_1_of_larger_sectors_too(sector: int) -> None:
+    image = disk(4 * MIB, {MIB: small("root")})
+    put(image, sector, disklabel("little", [(MIB // sector, MIB // sector)], sector))
+    assert places(image) == {"a": (MIB, MIB)}
+
+
+def test_a_bsd_label_in_a_gpt_partition_divides_it_further() -> None:
+    image = disk(4 * MIB, {MIB + 8192: small("inner")})
+    write_gpt(image, [(2048, 6143)])
+    put(image, MIB + 512, disklabel("little", [(16, 2000), (0, 0), (0, 4096)]))
+    assert places(image) == {"p1": (MIB, 2 * MIB), "p1a": (MIB + 8192, 2000 * 512), "p1c": (MIB, 2 * MIB)}
+    assert names(MemoryDevice(image)) == names(MemoryDevice(image), "p1a") == [b"/inner"]
+
+
 def test_a_label_whose_check_sum_is_wrong_is_none() -> None:
     for label in (disklabel("little", [(2048, 2048)]), sun_label([(0, 2048)]), next_label(0x646C5633, 160, [(0, 100)])):
         image = disk(4 * MIB, {0: label})
