@@ -132,6 +132,8 @@ def _partition_facts(record: PartitionRecord) -> Facts:
         "free": record.free,
         "bad": record.bad,
         "going_away": record.going_away,
+        "priority": record.priority,
+        "access": record.access,
         "run_count": len(record.runs),
         "longest_run": max((run.length for run in record.runs), default=0),
     }
