@@ -11,13 +11,21 @@ from booting import ScriptedConsole
 from programs import EXIT, INSTRUCTION_SECONDS, MIB, PAGE, run_code
 
 from kernel.i386.traps import TRAPS, trap
+from kernel.mach_server import MIG_BAD_ID
 from kernel.machsim.exec import ProgramMachine
 from kernel.machsim.machine import Machine
 from kernel.user import UserTask, UserThread
 from mach.kern_return import MachError
-from mach.mach_interface import REQUESTS
+from mach.mach_interface import (
+    REQUESTS,
+    MachPortInsertRight,
+    MachPortRequestNotification,
+    TaskSetSpecialPort,
+    VmMap,
+    VmSetDefaultMemoryManager,
+)
 from mach.threads.simulated import SimulatedRuntime
-from mach.typed import Disposition
+from mach.typed import Disposition, TypedMessage
 
 BUFFER, STACK = 0x100000, 0x200000
 ROUNDS = 400
@@ -92,6 +100,8 @@ def test_whatever_a_program_sends_and_calls_the_machine_goes_on(seed: int, tmp_p
     def main() -> None:
         machine = Machine(runtime, 2 * MIB, 4 * MIB)
         one = ProgramMachine(machine.host, ScriptedConsole(), tmp_path, INSTRUCTION_SECONDS)
+        lasting = [right.port for right in (one._bootstrap, one.user.host_port, machine.host.devices.master)]
+        before = [port.send_rights for port in lasting]
         task = one.user.task_create("hostile")
         task.set_bootstrap_port(one._bootstrap.make_send())
         _hostile(task, random.Random(seed))
@@ -100,6 +110,7 @@ def test_whatever_a_program_sends_and_calls_the_machine_goes_on(seed: int, tmp_p
                 left.terminate()
         runtime.sleep(60.0)
         machine.host.check()
+        assert [port.send_rights for port in lasting] == before, "a right has leaked, or was dropped twice"
         assert one.user.by_port == {}
         assert [task.name for task in machine.host.tasks.values()] == ["default pager"]
         done.append("yes")
@@ -113,3 +124,33 @@ def test_a_program_that_sends_itself_garbage_ends_well(tmp_path: Path) -> None:
     send = bytes.fromhex("6a006a006a006a006a406a0168") + struct.pack("<I", 0x10000)
     run = run_code(tmp_path, send + bytes.fromhex("50b8e7ffffff9a000000000700") + EXIT)
     assert not run.halted.failed
+
+
+def test_the_rights_of_a_call_that_is_refused_are_given_up(tmp_path: Path) -> None:
+    runtime = SimulatedRuntime(0)
+    results: list[int] = []
+
+    def main() -> None:
+        machine = Machine(runtime, MIB, MIB)
+        one = ProgramMachine(machine.host, ScriptedConsole(), tmp_path, INSTRUCTION_SECONDS)
+        task = one.user.task_create("refused")
+        reply, carried = machine.ipc.allocate("reply"), machine.ipc.allocate("carried")
+        to = task.port.make_send()
+        for request in (
+            TaskSetSpecialPort(reply.make_send_once(), 99, carried.make_send()),
+            VmMap(reply.make_send_once(), 0, 0, 0, 1, carried.make_send(), 0, 0, 3, 7, 1),
+            MachPortInsertRight(reply.make_send_once(), 0, carried.make_send()),
+            MachPortRequestNotification(reply.make_send_once(), 5, 5, 0, None),
+            VmSetDefaultMemoryManager(reply.make_send_once(), carried.make_send()),  # not a task's
+        ):
+            to.send(request)
+            received = reply.receive(0.0)
+            assert received is not None
+            assert isinstance(received.message, TypedMessage)
+            (result,) = received.message.items
+            results.append(int.from_bytes(result.words, "little", signed=True))
+        assert carried.port.send_rights == 0, "a right has leaked"
+
+    runtime.run(main)
+    assert all(result != 0 for result in results)
+    assert results[-1] == MIG_BAD_ID

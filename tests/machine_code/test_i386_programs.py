@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from booting import boot, disk
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from programs import EXIT, INT3, MIB, PAGE, SERVERS, run_code, run_program
 
@@ -166,7 +166,9 @@ ALLOCATE = (  # vm_allocate(mach_task_self(), &BASE, PAGES * PAGE, FALSE), the a
 )  # fmt: skip
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=6, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(draws=st.lists(DRAW, min_size=1), seed=st.integers(0, 99))
 def test_memory_as_a_program_sees_it_is_a_model_of_it(
     tmp_path: Path, draws: list[tuple[int, int, int]], seed: int
