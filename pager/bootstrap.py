@@ -40,7 +40,7 @@ from mach.message import Message
 from mach.ports import DeadPort, Ipc, SendRight, drop_rights
 from mach.program import Panicked, Program
 from pager.bootstrap_loader import LoadError, load_program
-from pager.bootstrap_paging import OwnPager, PagingService
+from pager.bootstrap_paging import Gate, OwnPager, PagingService
 from pager.device_port import DevicePort, open_device
 from pager.own_memory import OwnMemory, ProcessMemory
 from pager.partition import BackingStoreError
@@ -83,11 +83,12 @@ class _Bootstrap:
         self.find_paging_file()
         self.become_default_manager()
         self.port = self.program.ipc.allocate("bootstrap", payload=self)
+        self.prepare_to_serve()
         self.program.task.set_exception_port(self.port.make_send())
         self.start_first_server()
         self.give_back_stack()
         self.start_paging()
-        self.program.runtime.fork(self.serve, "bootstrap service", daemon=True)
+        self.gate.open()
 
     def say(self, words: str) -> None:
         self.console.write(f"(default pager) {words}\n")
@@ -234,9 +235,16 @@ class _Bootstrap:
 
     # -- serving -------------------------------------------------------------------------------------------------------
 
+    def prepare_to_serve(self) -> None:
+        """Every thread has its memory before there is a program that could use memory up."""
+        self.paging.prepare()
+        self.gate = Gate(self.program.runtime, self.memory)
+        self.program.runtime.fork(self.serve, "bootstrap service", daemon=True)
+        self.gate.await_threads(1)
+
     def serve(self) -> None:
         """Answer at the bootstrap port, for ever."""
-        self.memory.begin(privileged=False)
+        self.gate.begin(privileged=False)
         while True:
             received = self.port.receive()
             try:

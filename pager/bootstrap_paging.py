@@ -4,8 +4,10 @@ Interface:
     PagingService                        what the bootstrap service asks of either
         .add(name, file) -> Space        FileSystemError, BackingStoreError: the file is unfit
         .port() -> SendRight             to the default pager's service
+        .prepare()                       have all memory that serving takes, before there are programs to use it up
         .start()                         serve, from now on
     OwnPager(runtime, ipc, page_size, report, memory)      in the bootstrap task, as the paper has it
+    Gate(runtime, memory)                holds threads back that have their memory, until it is opened
     PagerElsewhere(ipc, service, place)  the same code in another process; it is given block lists (paper §8)
 
 Not here: which file (bootstrap.py); paging (default_pager.py).
@@ -33,11 +35,13 @@ from mach.kern_return import KernReturn
 from mach.ports import DeadPort, Ipc, SendRight
 from mach.program import OwnMemory
 from mach.rpc import call
-from mach.threads import Runtime
+from mach.threads import LockRank, Runtime
 from pager.default_pager import DefaultPager
 from pager.partition import BackingStoreError
 
 SECTOR_BYTES = 512
+THREADS = 3  # for temporary objects, as Mach's on a uniprocessor (mach.md 3.8)
+OTHER_THREADS = 2  # for shared objects, for calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,8 @@ class PagingService(Protocol):
 
     def port(self) -> SendRight: ...
 
+    def prepare(self) -> None: ...
+
     def start(self) -> None: ...
 
 
@@ -64,7 +70,8 @@ class OwnPager:
     def __init__(
         self, runtime: Runtime, ipc: Ipc, page_size: int, report: Callable[[str], None], memory: OwnMemory
     ) -> None:
-        self._pager = DefaultPager(runtime, ipc, page_size, report, memory)
+        self._gate = Gate(runtime, memory)
+        self._pager = DefaultPager(runtime, ipc, page_size, report, self._gate)
 
     def add(self, name: str, file: OpenFile) -> Space:
         partition = self._pager.store.add(name, file.device, blocks_of(file))
@@ -73,8 +80,55 @@ class OwnPager:
     def port(self) -> SendRight:
         return self._pager.port.make_send()
 
+    def prepare(self) -> None:
+        """Threads that got their stacks once memory is short would wait for each other: the one for shared objects,
+        which has no privilege, for memory, with the address map locked that all others need (paper §4)."""
+        self._pager.start(THREADS)
+        self._gate.await_threads(THREADS + OTHER_THREADS)
+
     def start(self) -> None:
-        self._pager.start()
+        self._gate.open()
+
+
+class Gate:
+    """The memory of a pager whose threads stand ready, but do not serve before it is opened."""
+
+    def __init__(self, runtime: Runtime, memory: OwnMemory) -> None:
+        self._memory = memory
+        self._lock = runtime.mutex("bootstrap gate", LockRank.PAGER)
+        self._changed = runtime.condition(self._lock, "bootstrap gate")
+        self._threads = 0
+        self._open = False
+
+    def await_threads(self, count: int) -> None:
+        with self._lock:
+            while self._threads < count:
+                self._changed.wait("the pager's threads to have their memory")
+
+    def open(self) -> None:
+        with self._lock:
+            self._open = True
+            self._changed.broadcast()
+
+    def begin(self, privileged: bool) -> None:
+        self._memory.begin(privileged)
+        with self._lock:
+            self._threads += 1
+            self._changed.broadcast()
+            while not self._open:
+                self._changed.wait("the bootstrap service to have started the first server")
+
+    def privilege(self, wanted: bool) -> None:
+        self._memory.privilege(wanted)
+
+    def run(self, routine: str) -> None:
+        self._memory.run(routine)
+
+    def through_buffer(self, data: bytes) -> bytes:
+        return self._memory.through_buffer(data)
+
+    def allocate(self, size: int) -> None:
+        self._memory.allocate(size)
 
 
 class PagerElsewhere:
@@ -106,6 +160,9 @@ class PagerElsewhere:
 
     def port(self) -> SendRight:
         return self._service.copy()
+
+    def prepare(self) -> None:
+        """Its memory is not the machine's."""
 
     def start(self) -> None:
         """It serves already."""

@@ -18,7 +18,7 @@ from mach.default_pager_figures import DefaultPagerStatistics
 from mach.kern_return import KernReturn, MachError
 from mach.program import Program
 from mach.rpc import call
-from pager.default_pager import DefaultPager
+from pager.bootstrap_paging import OwnPager
 
 DIRECTORY = "/dev/hd0a/mach_servers"
 
@@ -42,14 +42,16 @@ def test_what_is_sent_before_the_pager_serves_waits_and_is_served(
 ) -> None:
     """mach.md 8.1, 1.2 (12 to 14): the first server runs, and pages, and asks, while nobody serves yet."""
     queued: list[int] = []
-    start = DefaultPager.start
+    start = OwnPager.start
 
-    def start_late(pager: DefaultPager, threads: int = 3) -> None:
-        pager.runtime.sleep(60.0)
-        queued.append(pager.port.port.queued)
-        start(pager, threads)
+    def start_late(pager: OwnPager) -> None:
+        right = pager.port()
+        right.port.ipc.runtime.sleep(60.0)
+        queued.append(right.port.queued)
+        right.drop()
+        start(pager)
 
-    monkeypatch.setattr(DefaultPager, "start", start_late)
+    monkeypatch.setattr(OwnPager, "start", start_late)
 
     def startup(program: Program) -> int:
         size = program.kernel.vm_statistics()["free_count"] // 2 * PAGE
