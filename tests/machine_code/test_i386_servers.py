@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from daemons import pagerd, refused, run
 from programs import SERVERS
 
 from fixtures.servers.build import KEPT_BY, PROGRAMS, CompilerMissing, build, compiler
+from kernel.i386.cpu import Cpu, NoEmulator
 from mach.aout import Executable, Magic, make_executable
 
 
@@ -75,3 +77,18 @@ def test_what_cannot_be_run_is_refused_in_one_line(tmp_path: Path) -> None:
 def test_a_program_that_fails_is_told_and_is_exit_1(tmp_path: Path) -> None:
     (tmp_path / "bad.aout").write_bytes(make_executable(Magic.ZMAGIC, b"\xcc\x90\x90\x90"))
     refused("machsim", "exec", tmp_path / "bad.aout", words="bad has died of EXC_BREAKPOINT: breakpoint")
+
+
+def test_a_fault_of_a_program_is_told_from_its_instruction_to_the_disk_and_back(tmp_path: Path) -> None:
+    trace = tmp_path / "run.trace"
+    run("machsim", "exec", "--memory", "1M", "--trace", trace, SERVERS / "paging.aout", "900", "1")
+    story = run("machsim", "explain", trace, "--fault", "300").stdout
+    assert story.split("0x")[0].split()[-3:] == ["paging", "loads", "from"]
+    assert "memory_object_data_request" in story
+    assert story.rstrip().endswith("is done again, and succeeds")
+
+
+def test_without_the_emulator_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "unicorn", None)
+    with pytest.raises(NoEmulator, match=r"pip install 'mach-default-pager\[cpu\]'"):
+        Cpu(memoryview(bytearray(1 << 16)), 4096)
