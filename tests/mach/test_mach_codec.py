@@ -21,7 +21,7 @@ from mach.threads import NativeRuntime
 
 IPC = Ipc(NativeRuntime())
 KINDS = {SendRight: RightKind.SEND, SendOnceRight: RightKind.SEND_ONCE, ReceiveRight: RightKind.RECEIVE}
-RANGES = {"B": 2**8, "H": 2**16, "I": 2**32, "Q": 2**64}
+RANGES = {"B": (0, 2**8), "H": (0, 2**16), "I": (0, 2**32), "Q": (0, 2**64), "i": (-(2**31), 2**31)}
 
 
 def values(hint: Any) -> st.SearchStrategy[Any]:
@@ -30,7 +30,10 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
         number, code = typing.get_args(hint)
         if number is bytes:
             return st.binary(min_size=struct.calcsize(code), max_size=struct.calcsize(code))
-        return st.integers(0, RANGES[code] - 1) if number is int else st.sampled_from(list(number))
+        if number is not int:
+            return st.sampled_from(list(number))
+        least, end = RANGES[code]
+        return st.integers(least, end - 1)
     if hint is bytes:
         return st.binary(max_size=200)
     if hint is str:
