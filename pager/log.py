@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import sys
 import traceback
 from collections.abc import Callable
 from typing import Any, Literal
@@ -22,6 +24,7 @@ from typing import Any, Literal
 import click
 
 LINES_PER_SECOND = 5
+LINE_BYTES = 4000  # a pipe that is ready takes so many without waiting (PIPE_BUF)
 
 
 class Event(str):
@@ -73,9 +76,21 @@ class Log:
             self._write(line)
 
     def _write(self, words: str) -> None:
+        if not _has_room():
+            return
         if self._form == "text":
-            click.echo(f"pagerd: {words}", err=True)
+            click.echo(f"pagerd: {words}"[:LINE_BYTES], err=True)
             return
         kind, facts = (words.kind, words.facts) if isinstance(words, Event) else ("note", {})
         record = {"time": round(self._wall_clock(), 6), "event": kind, "message": str(words)} | facts
         click.echo(json.dumps(record), err=True)
+
+
+def _has_room() -> bool:
+    """Whether a line can be written without waiting.  A reader that has stopped loses lines, and stops nobody (P7)."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stderr.fileno(), select.POLLOUT)
+        return bool(poll.poll(0))
+    except (OSError, ValueError):  # no file behind it
+        return True
