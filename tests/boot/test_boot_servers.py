@@ -17,6 +17,7 @@ VERIFIED = (
     "(shared) 3 rounds verified: what one task writes, the other reads",
     "(extpager.user) 256 pages of the object verified, 2 times",
     "(forktree) 14 tasks below me, each with its own copy of 256 KB: all verified",
+    "(threads) 4 threads counted to 8000 together",
     "(startup) every program has ended",
     "halted: every program has ended",
 )
