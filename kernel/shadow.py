@@ -78,6 +78,8 @@ class Shadows:
                 return
             if backing.shadow is not None and backing.shadow.copy is backing:
                 return  # a copy object stays: pages are pushed to it by offset
+            if backing.orphan:
+                return  # what is not resident there is lost, and must not become zeros up here
             if backing.references == 1:
                 self._take_over(object, backing)
             elif backing.pager is None and not backing.lost and self._hides(object, backing):

@@ -372,6 +372,27 @@ def test_what_a_dead_user_pager_had_is_an_error_and_what_is_in_memory_stays() ->
     with_user_pager(body)
 
 
+def test_a_copy_of_a_dead_pagers_object_gets_errors_not_zeros_when_chains_are_made_short() -> None:
+    """P2, P5: what a dead pager's object has not in memory is lost, and collapse must not make zeros of it."""
+
+    def body(machine: Machine, pager: UserPager, offered: Offered) -> None:
+        task, address = mapped(machine, offered)
+        assert task.read(address + PAGE, 4) == b"0000"
+        pager.die()
+        copy = task.vm_allocate(3 * PAGE)
+        task.vm_copy(address, 3 * PAGE, copy)
+        task.write(
+            address + PAGE, page_of("new")
+        )  # the old page goes to the copy object, which hides all that is there
+        machine.squeeze()
+        assert task.read(copy + PAGE, 4) == b"0000"
+        with pytest.raises(MachError) as failed:
+            task.read(copy, 1)
+        assert failed.value.code == KernReturn.KERN_MEMORY_ERROR
+
+    with_user_pager(body)
+
+
 def test_a_mapping_of_a_dead_port_is_memory_errors() -> None:
     def body(machine: Machine, pager: UserPager, offered: Offered) -> None:
         right = offered.port.make_send()
