@@ -152,7 +152,10 @@ def _copy(pager: DefaultPager, partition: PagingPartition, row: _Row, moved: lis
         at = len(row.entries) - len(content) // size
         index, first, given = _allocate(pager, partition, row.part(at, len(row.entries)))
         target = pager.store.partition(index)
+        hopeless = target.is_failing  # asked for want of others; its slots are not used up by failing
         given = _write(target, first, content[: given * size])
+        if hopeless and not given:
+            raise CannotRemove(f"{target.name}, where the pages would go, cannot be written to")
         for slot, old in enumerate(row.entries[at : at + given], first):
             moved.append(Entry(index, slot, old.generation, old.digest))
         content = content[given * size :]

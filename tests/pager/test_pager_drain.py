@@ -154,6 +154,35 @@ def test_a_bad_block_where_a_page_is_moved_to_costs_only_that_block() -> None:
     worlds(body, seeds=4)
 
 
+def test_while_no_disk_takes_a_write_a_removal_is_refused_and_can_be_asked_again() -> None:
+    """Disks that fail as a whole do not use their slots up: the removal must not try for ever."""
+
+    def body(world: World) -> None:
+        obj = filled(world)
+        disks = [world.disk, add(world, "more", 40)]
+
+        def no_write(kind: str, offset: int, length: int) -> None:
+            if kind == "write":
+                raise broken(offset)
+
+        for disk in disks:
+            disk.before = no_write
+        lost = world.object()
+        while not all(partition.is_failing for partition in world.pager.store.partitions()):
+            lost.write(0, pattern(0))
+            world.settle()
+        reply = remove(world, "disk")
+        assert reply.result is KernReturn.KERN_FAILURE
+        assert "more" in reply.words
+        assert obj.read(0, PAGES) == [pattern(n) for n in range(PAGES)]
+        for disk in disks:
+            disk.before = lambda kind, offset, length: None
+        assert remove(world, "disk").result is KernReturn.KERN_SUCCESS
+        assert obj.read(0, PAGES) == [pattern(n) for n in range(PAGES)]
+
+    worlds(body)
+
+
 def test_a_removal_can_be_cancelled() -> None:
     def body(world: World) -> None:
         obj = world.object()
