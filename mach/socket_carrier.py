@@ -235,12 +235,21 @@ class Network:
         self._disconnect(connection)
 
     def _watch(self, connection: Connection) -> None:
-        """Have the poll say what is of interest now."""
-        events = (0 if connection.held_back else EPOLLIN) | (EPOLLOUT if connection.unsent else 0)
-        try:
-            self._epoll.modify(connection.sock.fileno(), events)
-        except (OSError, ValueError):  # closed meanwhile
-            pass
+        """Have the poll say what is of interest now.
+
+        Two threads may be at it: whoever told the poll last looks again, so that what it is told last is what holds.
+        """
+        told = -1
+        while told != (events := self._of_interest(connection)):
+            try:
+                self._epoll.modify(connection.sock.fileno(), events)
+            except (OSError, ValueError):  # closed meanwhile
+                return
+            told = events
+
+    @staticmethod
+    def _of_interest(connection: Connection) -> int:
+        return (0 if connection.held_back else EPOLLIN) | (EPOLLOUT if connection.unsent else 0)
 
     def _hold_back(self, connection: Connection, flow: Flow) -> None:
         """Leave what the peer sends more in its socket until most of the flow has been received."""
