@@ -58,6 +58,12 @@ def test_a_raw_disk_is_taken_if_it_says_that_it_is_paging_space(tmp_path: Path) 
         assert partitions(socket)[0]["free"] == 511, "and it serves again"
 
 
+def machine(socket: Path) -> tuple[str | Path, ...]:
+    """A machine that pages four times its memory, and stays up."""
+    sizes = ("--memory", "256K", "--virtual", "1M", "--tasks", "1")
+    return ("machsim", "run", "--socket", socket, *sizes, "--hold")
+
+
 def test_priorities_are_swapons(tmp_path: Path) -> None:
     first, second, third = (disk(tmp_path / f"{n}.img") for n in range(3))
     socket = tmp_path / "s"
@@ -65,20 +71,7 @@ def test_priorities_are_swapons(tmp_path: Path) -> None:
         run("pagerctl", "--socket", socket, "add", second)
         run("pagerctl", "--socket", socket, "add", "-p", "3", third)
         assert [record["priority"] for record in partitions(socket)] == [-1, -2, 3]
-        machine = (
-            "machsim",
-            "run",
-            "--socket",
-            socket,
-            "--memory",
-            "256K",
-            "--virtual",
-            "1M",
-            "--tasks",
-            "1",
-            "--hold",
-        )
-        with started(*machine, ready="holding"):
+        with started(*machine(socket), ready="holding"):
             used = [record["total"] - record["free"] for record in partitions(socket)]
             assert used[:2] == [0, 0]
             assert used[2] > 0
@@ -89,20 +82,7 @@ def test_a_removal_says_with_swapoffs_codes_how_it_ended(tmp_path: Path) -> None
     image, small, socket = disk(tmp_path / "disk.img"), disk(tmp_path / "small.img", "4M", "64K"), tmp_path / "s"
     with pagerd(image, socket):
         run("pagerctl", "--socket", socket, "add", small)
-        machine = (
-            "machsim",
-            "run",
-            "--socket",
-            socket,
-            "--memory",
-            "256K",
-            "--virtual",
-            "1M",
-            "--tasks",
-            "1",
-            "--hold",
-        )
-        with started(*machine, ready="holding"):
+        with started(*machine(socket), ready="holding"):
             done = run("pagerctl", "--socket", socket, "remove", image, check=2)
             assert "slots are free elsewhere" in done.stderr
             assert "stays" in done.stderr
