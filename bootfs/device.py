@@ -163,9 +163,14 @@ class FileDevice:
     def write(self, offset: int, data: Bytes) -> None:
         if not self.writable:
             raise FileSystemError(FsCode.D_READ_ONLY, "was opened for reading only", self.name)
-        view = memoryview(data).cast("B")
-        _check_bounds(self, offset, len(view), self.name)
-        _whole(lambda at, done: os.pwrite(self._fd, view[done:], at), offset, len(view), self.name)
+        _check_bounds(self, offset, len(data), self.name)
+        try:
+            done = os.pwrite(self._fd, data, offset)
+        except OSError:
+            done = 0  # the second try tells where, and why
+        if done < len(data):
+            view = memoryview(data)[done:]
+            _whole(lambda at, more: os.pwrite(self._fd, view[more:], at), offset + done, len(view), self.name)
 
     def sync(self) -> None:
         try:

@@ -276,9 +276,10 @@ class DefaultPager:
         obj.control, obj.name = message.control, message.name
         self.serve_object(obj)
 
-    def wrote(self, obj: MemoryObject, lost: int) -> None:
+    def wrote(self, obj: MemoryObject, lost: int, slots_changed: bool) -> None:
         """After a pageout: say once when pages begin to be lost, and once when that is over (Mach: overcommitted)."""
-        self.space_changed()
+        if slots_changed:
+            self.space_changed()
         if lost and self.clients.at_limit(obj.client):
             return  # it has been told of (Clients), and the others write on
         if bool(lost) == self._losing:

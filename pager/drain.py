@@ -23,12 +23,11 @@ Not here: who asks for it (paging_files.py); opening and closing devices (pagerd
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pager.integrity import page_digest
+from pager.integrity import page_digests
 from pager.memory_object import MemoryObject
-from pager.page_map import Entry
+from pager.page_map import Row
 from pager.partition import BackingStoreError, NoPagingSpace, PagingPartition
 from pager.slots import owner_object, owner_page, slot_owner
 
@@ -91,100 +90,72 @@ def _sweep(pager: DefaultPager, partition: PagingPartition, cancelled: Callable[
     return moved
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """Pages in a row whose slots are one, too: `entries` of the pages from `page` on."""
-
-    obj: MemoryObject
-    page: int
-    entries: list[Entry]
-
-    @property
-    def pages(self) -> range:
-        return range(self.page, self.page + len(self.entries))
-
-    def part(self, start: int, stop: int) -> _Row:
-        return _Row(self.obj, self.page + start, self.entries[start:stop])
-
-
 def _move(pager: DefaultPager, partition: PagingPartition, obj: MemoryObject, page: int, slot: int, count: int) -> int:
     """Move the pages that should be in these slots, up to the first that something else has become of meanwhile."""
     pages = range(page, page + count)
-    there: list[Entry] = []
     with obj.lock:
         obj.await_written(pages)
-        for at in pages if not obj.dead else ():
-            entry = obj.map.entry(at)
-            if (
-                entry is None
-                or not entry.stored
-                or (entry.partition, entry.slot) != (partition.index, slot + at - page)
-            ):
-                break
-            there.append(entry)
-        row = _Row(obj, page, there)
+        row = obj.map.rows(pages)[0]
+        if obj.dead or not row.stored or (row.partition, row.slot) != (partition.index, slot):
+            return 0  # freed, or allocated and still being written
         obj.begin_write(row.pages)
-    if not there:
-        return 0  # freed, or allocated and still being written
-    moved: list[Entry] = []
+    moved: list[Row] = []
     try:
-        _copy(pager, partition, row, moved)
+        _copy(pager, partition, obj, row, moved)
     finally:
         with obj.lock:
-            for at, entry in enumerate(moved, page):
-                obj.map.store(at, entry)
+            for new in moved:
+                obj.map.store(new)
             obj.end_write(row.pages)
-        for entry in there[: len(moved)]:
-            partition.free_slot(entry.slot)
-    return len(moved)
+        done = sum(new.count for new in moved)
+        for left in row.slots[:done]:
+            partition.free_slot(left)
+    return done
 
 
-def _copy(pager: DefaultPager, partition: PagingPartition, row: _Row, moved: list[Entry]) -> None:
-    """The content of the row in slots of other partitions: adds their new entries to `moved`, in order.  CannotRemove
-    with those that could be."""
-    content = _read(partition, row)
+def _copy(pager: DefaultPager, partition: PagingPartition, obj: MemoryObject, row: Row, moved: list[Row]) -> None:
+    """The content of the row in slots of other partitions: adds its new rows to `moved`, in order.  CannotRemove with
+    those that could be."""
+    content = _read(partition, obj, row)
     if content is None:  # something of it cannot be had: move what comes before that, and say so
-        for at in range(len(row.entries)):
-            _copy(pager, partition, row.part(at, at + 1), moved)
+        for at in range(row.count):
+            _copy(pager, partition, obj, row.part(at, at + 1), moved)
         return
     size = pager.page_size
-    while content:
-        at = len(row.entries) - len(content) // size
-        index, first, given = _allocate(pager, partition, row.part(at, len(row.entries)))
+    at = 0
+    while at < row.count:
+        rest = row.part(at, row.count)
+        index, first, given = _allocate(pager, partition, obj, rest)
         target = pager.store.partition(index)
         hopeless = target.is_failing  # asked for want of others; its slots are not used up by failing
-        given = _write(target, first, content[: given * size])
+        given = _write(target, first, content[at * size : (at + given) * size])
         if hopeless and not given:
             raise CannotRemove(f"{target.name}, where the pages would go, cannot be written to")
-        for slot, old in enumerate(row.entries[at : at + given], first):
-            moved.append(Entry(index, slot, old.generation, old.digest))
-        content = content[given * size :]
+        if given:
+            moved.append(rest.part(0, given).placed(index, first))
+        at += given
 
 
-def _read(partition: PagingPartition, row: _Row) -> memoryview | None:
+def _read(partition: PagingPartition, obj: MemoryObject, row: Row) -> memoryview | None:
     """What is in the row's slots, each page checked; None if it is not all good.  CannotRemove if that is one page."""
     try:
-        content = memoryview(partition.read(row.entries[0].slot, len(row.entries)))
+        content = partition.read(row.slot, row.count)
     except BackingStoreError as error:
-        if len(row.entries) == 1:
-            raise CannotRemove(f"a page of {row.obj!r} cannot be read: {error}") from None
+        if row.count == 1:
+            raise CannotRemove(f"a page of {obj!r} cannot be read: {error}") from None
         return None
-    size = partition.page_size
-    for at, entry in enumerate(row.entries):
-        page = row.page + at
-        good = page_digest(row.obj.object_id, page, entry.generation, content[at * size : (at + 1) * size])
-        if good != entry.digest:
-            if len(row.entries) == 1:
-                raise CannotRemove(f"page {page} of {row.obj!r} in slot {entry.slot} fails its check")
-            return None
-    return content
+    if page_digests(obj.object_id, row.page, row.generations, content, partition.page_size) == row.digests:
+        return memoryview(content)
+    if row.count == 1:
+        raise CannotRemove(f"page {row.page} of {obj!r} in slot {row.slot} fails its check")
+    return None
 
 
-def _allocate(pager: DefaultPager, partition: PagingPartition, row: _Row) -> tuple[int, int, int]:
+def _allocate(pager: DefaultPager, partition: PagingPartition, obj: MemoryObject, row: Row) -> tuple[int, int, int]:
     """Slots elsewhere for as much of the row as is to be had in one piece.  CannotRemove."""
     full = CannotRemove("the other partitions became full", for_want_of_room=True)
     try:
-        index, first, given = pager.store.allocate(len(row.entries), slot_owner(row.obj.object_id, row.page))
+        index, first, given = pager.store.allocate(row.count, slot_owner(obj.object_id, row.page))
     except NoPagingSpace:
         raise full from None
     if index == partition.index:

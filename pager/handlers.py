@@ -43,7 +43,7 @@ from mach.ports import DeadPort, SendRight
 from pager.memory_object import MemoryObject
 from pager.object_calls import OBJECT_CALLS
 from pager.page_io import Missing, Piece, give_away, read_pages, write_pages
-from pager.page_map import Entry
+from pager.page_map import Row, absent
 
 if TYPE_CHECKING:
     from pager.default_pager import DefaultPager
@@ -95,25 +95,25 @@ def memory_object_data_request(
         obj.take_turn(seqno)
         if pages is not None:
             obj.await_written(pages)
-            entries = obj.map.entries(pages)
+            rows = obj.map.rows(pages)
             obj.begin_read()
         limit = obj.limit
         obj.pass_turn()
     if pages is None:
         return pager.refuse(message, f"data_request for {message.length} bytes at {message.offset} of {obj!r}")
-    pieces = _pieces(pager, obj, pages, entries, limit)
+    pieces = read_pages(pager.store, obj, rows) if limit is None else _pieces_within(pager, obj, pages, rows, limit)
     give = message.desired_access in FOR_WRITING and obj.internal and pager.store.is_short
     found = failed = 0
     for piece in pieces:
         precious = False
+        count = len(piece.row.generations)
         if not isinstance(piece.content, Missing):
-            found += piece.count
+            found += count
             if give:
-                its = range(piece.page, piece.page + piece.count)
-                precious = give_away(pager.store, obj, its, entries[its.start - pages.start : its.stop - pages.start])
-                pager.clients.release(obj.client, len(its) if precious else 0)
+                precious = give_away(pager.store, obj, piece.row)
+                pager.clients.release(obj.client, count if precious else 0)
         elif piece.content is not Missing.ABSENT:
-            failed += piece.count
+            failed += count
         _reply(message.control, _answer(piece, pager.page_size, precious))
     message.control.drop()
     with obj.lock:  # only now: terminate waits until the answers are sent
@@ -123,21 +123,18 @@ def memory_object_data_request(
     return None
 
 
-def _pieces(
-    pager: DefaultPager, obj: MemoryObject, pages: range, entries: list[Entry | None], limit: int | None
-) -> list[Piece]:
-    """What there is of the pages; behind the end of an object that has one (set_size) there is an error."""
-    if limit is None:
-        return read_pages(pager.store, obj, pages, entries)
+def _pieces_within(pager: DefaultPager, obj: MemoryObject, pages: range, rows: list[Row], limit: int) -> list[Piece]:
+    """What there is of the pages of an object that has an end (set_size); behind it there is an error."""
     end = max(pages.start, min(pages.stop, -(-limit // pager.page_size)))
-    pieces = read_pages(pager.store, obj, range(pages.start, end), entries[: end - pages.start]) if len(pages) else []
-    return [*pieces, Piece(end, pages.stop - end, Missing.FAILED)] if end < pages.stop else pieces
+    before = [row.part(0, end - row.page) if row.pages.stop > end else row for row in rows if row.page < end]
+    behind = [Piece(absent(range(end, pages.stop)), Missing.FAILED)] if end < pages.stop else []
+    return read_pages(pager.store, obj, before) + behind
 
 
 def _answer(piece: Piece, page_size: int, precious: bool) -> Message:
     """A page that was given away and is asked for again has been lost by its kernel: an error, not zeros (P2)."""
-    offset, length = piece.page * page_size, piece.count * page_size
-    content = piece.content
+    row, content = piece
+    offset, length = row.page * page_size, len(row.generations) * page_size
     if content is Missing.ABSENT:
         return MemoryObjectDataUnavailable(offset, length)
     if isinstance(content, Missing):
@@ -177,33 +174,31 @@ def _store(
     pages = obj.page_range(message.offset, len(message.data))
     if pages is not None and len(message.data) > MAX_CLUSTER_BYTES:
         pages = None
-    wanted: list[int] = []
-    old: dict[int, Entry] = {}
+    rows: list[Row] = []
     with obj.lock:
         obj.take_turn(seqno)
         if pages is not None:
             obj.await_written(pages)
-            old = {page: entry for page in pages if (entry := obj.map.entry(page)) is not None}
-            wanted = [page for page in pages if not (only_new and page in old)]
-            data = message.data
-            if obj.limit is not None:  # set_size: what is behind the end goes nowhere
-                wanted = [page for page in wanted if page * obj.page_size < obj.limit]
-                data = bytes(data)[: max(0, obj.limit - message.offset)].ljust(len(data), b"\0")
+            data, kept = _before_the_end(obj, message.offset, message.data, pages)
+            rows = obj.map.rows(kept)
+            if only_new:
+                rows = [row for row in rows if row.fate is None]
             obj.begin_write(pages)
         obj.pass_turn()
     if pages is None:
         return pager.refuse(message, f"{len(message.data)} bytes written at {message.offset} of {obj!r}")
-    new = sum(page not in old or not old[page].stored for page in wanted)
+    new = sum([row.count for row in rows if not row.stored])
     room = pager.clients.reserve(obj.client, new) if new else 0
-    written = write_pages(pager.store, obj, wanted, old, memoryview(data), pages.start, room)
-    lost = sum(not entry.stored for entry in written.entries.values())
+    written = write_pages(pager.store, obj, rows, memoryview(data), pages.start, room)
+    lost = written.lost
     with obj.lock:
         before = len(obj.map)
-        for page, entry in written.entries.items():
-            obj.map.store(page, entry)
+        for row in written.rows:
+            obj.map.store(row)
+            obj.pageouts += row.count
         came = len(obj.map) - before
         obj.size = max(obj.size, message.offset + len(message.data)) if obj.limit is None else obj.limit
-        obj.pageouts += len(written.entries) - lost
+        obj.pageouts -= lost
         obj.errors += lost
         obj.end_write(pages)
     for partition, slot in written.vacated:
@@ -211,8 +206,16 @@ def _store(
     vm_deallocate(message.data)  # the frames that the pages left are free now
     pager.clients.release(obj.client, room - came)
     message.control.drop()
-    pager.wrote(obj, lost)
+    pager.wrote(obj, lost, bool(came or written.vacated))
     return None
+
+
+def _before_the_end(obj: MemoryObject, offset: int, data: bytes, pages: range) -> tuple[bytes, range]:
+    """What of a write is to be kept, zeros behind the end of an object that has one (set_size), and of which pages."""
+    if obj.limit is None:
+        return data, pages
+    end = max(pages.start, min(pages.stop, -(-obj.limit // obj.page_size)))
+    return bytes(data)[: max(0, obj.limit - offset)].ljust(len(data), b"\0"), range(pages.start, end)
 
 
 def memory_object_data_reclaim(

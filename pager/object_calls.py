@@ -28,10 +28,10 @@ from mach.kern_return import KernReturn
 from mach.memory_object import MemoryObjectLockRequest, MemoryObjectReturn, VmProt
 from mach.message import Message
 from mach.ports import DeadPort, SendOnceRight, SendRight
-from pager.integrity import page_digest
+from pager.integrity import page_digests
 from pager.memory_object import MAX_OBJECT_BYTES, MemoryObject
 from pager.page_io import write_pages
-from pager.page_map import Entry, Fate, homeless_entry
+from pager.page_map import Fate, Row
 from pager.partition import BackingStoreError
 from pager.secret_names import secret_name
 
@@ -55,7 +55,7 @@ def default_pager_object_set_size(
     """Shared objects only: the size of a temporary one is its kernel's affair."""
     size = obj.page_size
     removed: list[tuple[int, int]] = []
-    tail: Entry | None = None
+    tail: Row | None = None
     control: SendRight | None = None
     with obj.lock:
         obj.take_turn(seqno)
@@ -65,9 +65,9 @@ def default_pager_object_set_size(
             last = message.size // size  # the page that the end is in, if it is in one
             removed = obj.map.truncate(-(-message.size // size))
             obj.size = obj.limit = message.size
-            tail = obj.map.entry(last) if message.size % size else None
-            if tail is not None:
-                obj.begin_write(range(last, last + 1))
+            if message.size % size:
+                (tail,) = obj.map.rows(range(last, last + 1))
+                obj.begin_write(tail.pages)
             control = obj.control.copy() if obj.control is not None else None
         obj.pass_turn()
     if not fit:
@@ -77,44 +77,45 @@ def default_pager_object_set_size(
     pager.clients.release(obj.client, len(removed))
     pager.space_changed()
     if tail is not None:
-        _clear_behind_the_end(pager, obj, last, tail)
+        _clear_behind_the_end(pager, obj, tail)
     if control is not None:
         _flush_behind_the_end(control, message.size, size)
     return _answer(message.reply, DefaultPagerObjectSetSizeReply(KernReturn.KERN_SUCCESS))
 
 
-def _clear_behind_the_end(pager: DefaultPager, obj: MemoryObject, page: int, entry: Entry) -> None:
+def _clear_behind_the_end(pager: DefaultPager, obj: MemoryObject, tail: Row) -> None:
     """The last page's content with zeros behind the end; lost if it cannot be had.  It counts as being written."""
     assert obj.limit is not None
-    entries, vacated = {page: entry}, []
-    if entry.stored:
-        content = _content(pager, obj, page, entry)
+    rows: list[Row] = []
+    vacated: list[tuple[int, int]] = []
+    if tail.stored:
+        content = _content(pager, obj, tail)
         if content is None:
-            entries = {page: homeless_entry(Fate.LOST, entry.next_generation())}
-            vacated = [(entry.partition, entry.slot)]
+            rows = [tail._replace(generations=tail.next_generations()).homeless(Fate.LOST)]
+            vacated = [(tail.partition, tail.slot)]
         else:
             cut = memoryview(content[: obj.limit % obj.page_size].ljust(obj.page_size, b"\0"))
-            written = write_pages(pager.store, obj, [page], {page: entry}, cut, page)
-            entries, vacated = written.entries, written.vacated
+            written = write_pages(pager.store, obj, [tail], cut, tail.page, room=0)
+            rows, vacated = written.rows, written.vacated
     with obj.lock:
         before = len(obj.map)
-        for at, new in entries.items():
-            obj.map.store(at, new)
+        for row in rows:
+            obj.map.store(row)
         gone = before - len(obj.map)
-        obj.end_write(range(page, page + 1))
+        obj.end_write(tail.pages)
     for partition, slot in vacated:
         pager.store.partition(partition).free_slot(slot)
     pager.clients.release(obj.client, gone)
 
 
-def _content(pager: DefaultPager, obj: MemoryObject, page: int, entry: Entry) -> bytes | None:
+def _content(pager: DefaultPager, obj: MemoryObject, tail: Row) -> bytes | None:
     """A stored page, None if it cannot be read or fails its check."""
     try:
-        content = pager.store.partition(entry.partition).read(entry.slot, 1)
+        content = pager.store.partition(tail.partition).read(tail.slot, 1)
     except BackingStoreError:
         return None
-    good = page_digest(obj.object_id, page, entry.generation, content) == entry.digest
-    return bytes(content) if good else None
+    digests = page_digests(obj.object_id, tail.page, tail.generations, content, obj.page_size)
+    return bytes(content) if digests == tail.digests else None
 
 
 def _flush_behind_the_end(control: SendRight, end: int, page_size: int) -> None:

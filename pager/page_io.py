@@ -1,10 +1,10 @@
 """Moving pages of an object between memory and backing store, checked and with every failure kept to its page.
 
 Interface:
-    read_pages(store, object, pages, entries)   -> a list of Piece, in order, covering the pages
-    write_pages(store, object, pages, old, data, base)    -> Written: their new entries, and slots that they left
-    give_away(store, object, pages, entries)    -> whether their slots were freed, the kernel having the only copies
-    Piece    first page, count, and either data, or why there is none: Missing
+    read_pages(store, object, rows)    -> a list of Piece, in order, covering the rows
+    write_pages(store, object, rows, data, base, room)    -> Written: their new rows, and slots that they left
+    give_away(store, object, row)      -> whether its slots were freed, the kernel having the only copies
+    Piece    a row and either its data, or why there is none: Missing
 
 Rules:
     - A page comes back exactly as it was last written, or as Failed (P2): each is checked against its digest.
@@ -16,6 +16,7 @@ Rules:
 Invariants:
     1. The object's lock is taken twice per call at the most, and never held across a device operation (the paper
        counts four lock pairs per page read after tuning, §7.2; here it is two).
+    2. What is done for each page of a row is the digest: all else is done once for the row.
 
 Not here: whose turn it is (memory_object.py); replies (handlers.py).
 """
@@ -25,11 +26,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pager.backing_store import BackingStore
-from pager.integrity import page_digest
+from pager.integrity import DIGEST_BYTES, page_digests
 from pager.memory_object import MemoryObject
-from pager.page_map import Entry, Fate, homeless_entry
+from pager.page_map import Fate, Row, joined
 from pager.partition import BackingStoreError, NoPagingSpace
 from pager.slots import slot_owner
 
@@ -45,111 +47,87 @@ class Missing(enum.Enum):
     GIVEN = "precious: the kernel has the only copy"
 
 
-@dataclass(slots=True)
-class Piece:
-    """A row of pages with one fate."""
+class Piece(NamedTuple):
+    """A row of pages, and what there is of it."""
 
-    page: int
-    count: int
+    row: Row
     content: bytes | memoryview | Missing
 
 
 # -- in ----------------------------------------------------------------------------------------------------------------
 
 
-def read_pages(store: BackingStore, obj: MemoryObject, pages: range, entries: list[Entry | None]) -> list[Piece]:
-    """The content of `pages`, whose map entries were `entries` when it was their turn.
+def read_pages(store: BackingStore, obj: MemoryObject, rows: Iterable[Row]) -> list[Piece]:
+    """The content of pages, of which `rows` was known when it was their turn.
 
     The caller has called begin_read, and calls end_read.
     """
     pieces: list[Piece] = []
-    for first, row in _rows(pages, entries):
-        head = row[0]
-        if head is None:
-            pieces.append(Piece(first, len(row), Missing.ABSENT))
-        elif not head.stored:
-            pieces.append(Piece(first, len(row), Missing.GIVEN if head.fate is Fate.GIVEN else Missing.FAILED))
+    for row in rows:
+        if row.fate is Fate.STORED:
+            pieces += _read_row(store, obj, row)
+        elif row.fate is None:
+            pieces.append(Piece(row, Missing.ABSENT))
         else:
-            pieces.extend(_read_row(store, obj, first, [entry for entry in row if entry is not None]))
+            pieces.append(Piece(row, Missing.GIVEN if row.fate is Fate.GIVEN else Missing.FAILED))
     return pieces
 
 
-def _read_row(store: BackingStore, obj: MemoryObject, first: int, row: list[Entry]) -> list[Piece]:
-    """Pages whose slots lie in a row: one operation if all is well, page by page if not."""
-    size, head = store.page_size, row[0]
+def _read_row(store: BackingStore, obj: MemoryObject, row: Row) -> list[Piece]:
+    """One device operation if all is well, page by page if not."""
+    size, count = store.page_size, len(row.generations)
     try:
-        raw = store.partition(head.partition).read(head.slot, len(row))
+        raw = store.partition(row.partition).read(row.slot, count)
     except BackingStoreError:
-        if len(row) == 1:
-            return [_reread(store, obj, first, head)]
-        return [piece for at, entry in enumerate(row) for piece in _read_row(store, obj, first + at, [entry])]
-    data = memoryview(raw)
-    bad = [
-        at
-        for at, (_, _, generation, digest, _) in enumerate(row)
-        if page_digest(obj.object_id, first + at, generation, data[at * size : (at + 1) * size]) != digest
-    ]
-    if not bad:
-        return [Piece(first, len(row), raw)]
-    return [
-        _reread(store, obj, first + at, entry) if at in bad else Piece(first + at, 1, data[at * size : (at + 1) * size])
-        for at, entry in enumerate(row)
-    ]
+        if count == 1:
+            return [_reread(store, obj, row)]
+        return [piece for at in range(count) for piece in _read_row(store, obj, row.part(at, at + 1))]
+    digests = page_digests(obj.object_id, row.page, row.generations, raw, size)
+    if digests == row.digests:
+        return [Piece(row, raw)]
+    data, pieces = memoryview(raw), []
+    for at in range(count):
+        page, its = row.part(at, at + 1), slice(at * DIGEST_BYTES, (at + 1) * DIGEST_BYTES)
+        good = digests[its] == row.digests[its]
+        pieces.append(Piece(page, data[at * size : (at + 1) * size]) if good else _reread(store, obj, page))
+    return pieces
 
 
-def _reread(store: BackingStore, obj: MemoryObject, page: int, entry: Entry) -> Piece:
+def _reread(store: BackingStore, obj: MemoryObject, row: Row) -> Piece:
     """A page that could not be read or failed its check: wrong, unless a later message has overwritten it meanwhile, or
     it was moved to another partition; then read that."""
     for _ in range(READ_TRIES):
         with obj.lock:
-            obj.await_written(range(page, page + 1))
-            now = obj.map.entry(page)
-        if now is not None and now.fate is Fate.GIVEN:
-            return Piece(page, 1, Missing.GIVEN)
-        if now is None or not now.stored or now == entry:
+            obj.await_written(row.pages)
+            (now,) = obj.map.rows(row.pages)
+        if now.fate is Fate.GIVEN:
+            return Piece(now, Missing.GIVEN)
+        if not now.stored or now == row:
             break
-        entry = now
+        row = now
         try:
-            data = memoryview(store.partition(entry.partition).read(entry.slot, 1))
+            data = memoryview(store.partition(row.partition).read(row.slot, 1))
         except BackingStoreError:
             break
-        if page_digest(obj.object_id, page, entry.generation, data) == entry.digest:
-            return Piece(page, 1, data)
-    return Piece(page, 1, Missing.FAILED)
+        if page_digests(obj.object_id, row.page, row.generations, data, store.page_size) == row.digests:
+            return Piece(row, data)
+    return Piece(row, Missing.FAILED)
 
 
-def _rows(pages: range, entries: list[Entry | None]) -> Iterator[tuple[int, list[Entry | None]]]:
-    """Cut the pages into rows that one operation, or one reply, can serve."""
-    start = 0
-    for at in range(1, len(entries) + 1):
-        if at == len(entries) or not _adjoin(entries[at - 1], entries[at]):
-            yield pages[start], entries[start:at]
-            start = at
-
-
-def _adjoin(one: Entry | None, other: Entry | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    if not (one.stored and other.stored):
-        return one.fate is other.fate
-    return one.partition == other.partition and one.slot + 1 == other.slot
-
-
-def give_away(store: BackingStore, obj: MemoryObject, pages: range, entries: list[Entry | None]) -> bool:
+def give_away(store: BackingStore, obj: MemoryObject, row: Row) -> bool:
     """Free the slots of pages that are about to be supplied as precious; False if a later message has changed one.
 
     From here on the kernel has the only copies.  The map remembers that, so that the pages are never taken for pages
     that were never written: Mach forgets them, and loses a page whose fault is then abandoned (weakness 8).
     """
+    pages = row.pages
     with obj.lock:
-        if obj.dead or not obj.writing.isdisjoint(pages) or obj.map.entries(pages) != entries:
+        if obj.dead or not obj.writing.isdisjoint(pages) or obj.map.rows(pages) != [row]:
             return False
-        for page, entry in zip(pages, entries, strict=True):
-            assert entry is not None
-            obj.map.store(page, homeless_entry(Fate.GIVEN, entry.generation))
-    for entry in entries:
-        assert entry is not None
-        store.partition(entry.partition).free_slot(entry.slot)
+        obj.map.store(row.homeless(Fate.GIVEN))
+    partition = store.partition(row.partition)
+    for slot in row.slots:
+        partition.free_slot(slot)
     return True
 
 
@@ -160,134 +138,92 @@ def give_away(store: BackingStore, obj: MemoryObject, pages: range, entries: lis
 class Written:
     """What a write came to."""
 
-    entries: dict[int, Entry]  # by page, to be stored in the map; LOST for what could not be written
+    rows: list[Row]  # to be stored in the map; LOST what could not be written
     vacated: list[tuple[int, int]]  # (partition, slot), to be freed once that is done
+
+    @property
+    def lost(self) -> int:
+        return sum(row.count for row in self.rows if row.fate is not Fate.STORED)
 
 
 def write_pages(
-    store: BackingStore,
-    obj: MemoryObject,
-    pages: Iterable[int],
-    old: dict[int, Entry],
-    data: memoryview,
-    base: int,
-    room: int | None = None,
+    store: BackingStore, obj: MemoryObject, rows: Iterable[Row], data: memoryview, base: int, room: int
 ) -> Written:
-    """Write `pages`; page p's content is `data` at (p - base) pages.  `old`: their entries when it was their turn.
-    Of pages that have no slot only the first `room` get one.
+    """Write the pages of `rows`, which is what was known of them when it was their turn; page p's content is `data` at
+    (p - base) pages.  Of pages that have no slot only the first `room` get one: the rest is lost, as without space
+    (P4).
 
-    The caller has called begin_write; it stores the entries, frees the slots, and calls end_write.
+    The caller has called begin_write; it stores the new rows, frees the slots, and calls end_write.
     """
-    size = store.page_size
-    new: dict[int, Entry] = {}
-    homeless: list[int] = []
-    for page in pages:
-        before = old.get(page)
-        generation = before.next_generation() if before is not None else 0
-        content = data[(page - base) * size : (page - base + 1) * size]
-        digest = page_digest(obj.object_id, page, generation, content)
-        if before is None or not before.stored or store.partition(before.partition).going_away:
-            homeless.append(page)
-            new[page] = Entry(0, 0, generation, digest, Fate.LOST)
-        else:
-            new[page] = Entry(before.partition, before.slot, generation, digest)
-    if room is not None and room < len(homeless):
-        homeless = _within(room, homeless, old, new)
-    vacated = _give_slots(store, obj, homeless, old, new)
-    placed = [page for page in new if new[page].stored]
-    for row in _write_rows(placed, new):
-        _write_row(store, obj, row, new, data, base)
-    return Written(new, vacated)
+    new: list[Row] = []
+    vacated: list[tuple[int, int]] = []
+    for old in rows:
+        generations = old.next_generations()
+        content = _content(store, old, data, base)
+        digests = page_digests(obj.object_id, old.page, generations, content, store.page_size)
+        if old.fate is Fate.STORED and not store.partition(old.partition).going_away:
+            new.append(old._replace(generations=generations, digests=digests))
+            continue
+        row = Row(old.page, Fate.LOST, 0, 0, generations, digests)
+        allowed = row.count if old.stored else min(room, row.count)
+        if allowed:
+            new += _with_slots(store, obj, row.part(0, allowed), old, vacated)
+        if allowed < row.count:
+            new.append(row.part(allowed, row.count).homeless(Fate.LOST))
+        room -= 0 if old.stored else allowed
+    done: list[Row] = []
+    for row in new if len(new) == 1 else joined(new):
+        done += _write_row(store, obj, row, _content(store, row, data, base)) if row.stored else [row]
+    return Written(done, vacated)
 
 
-def _give_slots(
-    store: BackingStore, obj: MemoryObject, homeless: list[int], old: dict[int, Entry], new: dict[int, Entry]
-) -> list[tuple[int, int]]:
-    """Find slots, in rows as long as can be; when there are none left a page stays where it is, even if that partition
-    is going away, and a page that is nowhere is lost (P4).  Returns the slots that pages have left."""
+def _content(store: BackingStore, row: Row, data: memoryview, base: int) -> memoryview:
+    start = (row.page - base) * store.page_size
+    return data[start : start + row.count * store.page_size]
+
+
+def _with_slots(
+    store: BackingStore, obj: MemoryObject, row: Row, old: Row, vacated: list[tuple[int, int]]
+) -> Iterator[Row]:
+    """The row in slots, as many in a row as can be.  When there are none left a page stays where it is, even if that
+    partition is going away, and a page that is nowhere is lost (P4).  Adds to `vacated` the slots that pages have
+    left."""
     at = 0
-    vacated = []
-    while at < len(homeless):
+    while at < row.count:
         try:
-            partition, first, given = store.allocate(_in_a_row(homeless, at), slot_owner(obj.object_id, homeless[at]))
+            partition, first, given = store.allocate(row.count - at, slot_owner(obj.object_id, row.page + at))
         except NoPagingSpace:
-            for page in homeless[at:]:
-                before, entry = old.get(page), new[page]
-                if before is not None and before.stored:
-                    new[page] = Entry(before.partition, before.slot, entry.generation, entry.digest)
-                else:
-                    new[page] = homeless_entry(Fate.LOST, entry.generation)
-            break
-        for slot, page in enumerate(homeless[at : at + given], first):
-            new[page] = Entry(partition, slot, new[page].generation, new[page].digest)
-            before = old.get(page)
-            if before is not None and before.stored:
-                vacated.append((before.partition, before.slot))
+            rest = row.part(at, row.count)
+            yield rest.placed(old.partition, old.slot + at) if old.stored else rest.homeless(Fate.LOST)
+            return
+        yield row.part(at, at + given).placed(partition, first)
+        if old.stored:
+            vacated += [(old.partition, slot) for slot in old.slots[at : at + given]]
         at += given
-    return vacated
 
 
-def _within(room: int, homeless: list[int], old: dict[int, Entry], new: dict[int, Entry]) -> list[int]:
-    """Those that may have a slot: all that had one, and so many others.  The rest is lost, as without space (P4)."""
-    kept = []
-    for page in homeless:
-        before = old.get(page)
-        had = before is not None and before.stored
-        if had or room > 0:
-            kept.append(page)
-            room -= not had
-        else:
-            new[page] = homeless_entry(Fate.LOST, new[page].generation)
-    return kept
-
-
-def _in_a_row(pages: list[int], at: int) -> int:
-    """How many from `at` on follow each other."""
-    end = at + 1
-    while end < len(pages) and pages[end] == pages[end - 1] + 1:
-        end += 1
-    return end - at
-
-
-def _write_rows(pages: list[int], new: dict[int, Entry]) -> Iterator[list[int]]:
-    row: list[int] = []
-    for page in sorted(pages):
-        if row and not (page == row[-1] + 1 and _adjoin(new[row[-1]], new[page])):
-            yield row
-            row = []
-        row.append(page)
-    if row:
-        yield row
-
-
-def _write_row(
-    store: BackingStore, obj: MemoryObject, row: list[int], new: dict[int, Entry], data: memoryview, base: int
-) -> None:
+def _write_row(store: BackingStore, obj: MemoryObject, row: Row, content: memoryview) -> list[Row]:
     """Write adjoining pages to adjoining slots; on failure each page by itself."""
-    size = store.page_size
-    head = new[row[0]]
     try:
-        store.partition(head.partition).write(
-            head.slot, data[(row[0] - base) * size : (row[0] - base + len(row)) * size]
-        )
+        store.partition(row.partition).write(row.slot, content)
+        return [row]
     except BackingStoreError:
-        for page in row:
-            owner = slot_owner(obj.object_id, page)
-            new[page] = _write_one(store, owner, new[page], data[(page - base) * size : (page - base + 1) * size])
+        pages = [row.part(at, at + 1) for at in range(row.count)]
+        return [_write_page(store, obj, page, _content(store, page, content, row.page)) for page in pages]
 
 
-def _write_one(store: BackingStore, owner: int, entry: Entry, content: memoryview) -> Entry:
+def _write_page(store: BackingStore, obj: MemoryObject, row: Row, content: memoryview) -> Row:
     """Write a page somewhere: its slot, or, as long as blocks turn out to be bad, another."""
     for _ in range(WRITE_TRIES):
         try:
-            store.partition(entry.partition).write(entry.slot, content)
-            return entry
+            store.partition(row.partition).write(row.slot, content)
+            return row
         except BackingStoreError:
-            store.partition(entry.partition).retire(entry.slot)
+            store.partition(row.partition).retire(row.slot)
         try:
-            partition, slot, _ = store.allocate(1, owner)
+            partition, slot, _ = store.allocate(1, slot_owner(obj.object_id, row.page))
         except NoPagingSpace:
-            return homeless_entry(Fate.LOST, entry.generation)
-        entry = Entry(partition, slot, entry.generation, entry.digest)
-    store.partition(entry.partition).free_slot(entry.slot)
-    return homeless_entry(Fate.LOST, entry.generation)
+            return row.homeless(Fate.LOST)
+        row = row.placed(partition, slot)
+    store.partition(row.partition).free_slot(row.slot)
+    return row.homeless(Fate.LOST)

@@ -232,21 +232,28 @@ class PagingPartition:
 
     def write(self, slot: int, data: memoryview) -> None:
         """Write whole slots from `slot` on.  BackingStoreError: what they then hold is unknown."""
-        at = 0
+        count = len(data) // self.page_size
         if (tracer := self._runtime.tracer) is not None:
-            tracer.event("slots_write", partition=self.index, slot=slot, count=len(data) // self.page_size)
+            tracer.event("slots_write", partition=self.index, slot=slot, count=count)
         if self._cached is None or len(data) > QUICK_BYTES:
             self._runtime.may_block()
-        for offset, length in self.extents(slot, len(data) // self.page_size):
-            try:
-                with span(self._runtime, "device_write", partition=self.index, offset=offset, length=length):
-                    self.device.write(offset, data[at : at + length])
-            except FileSystemError as error:
-                self._failures += 1
-                raise BackingStoreError(str(error)) from error
-            at += length
+        at = 0
+        try:
+            for offset, length in self.extents(slot, count):
+                self._write_piece(offset, data[at : at + length] if length < len(data) else data)
+                at += length
+        except FileSystemError as error:
+            self._failures += 1
+            raise BackingStoreError(str(error)) from error
         if self._failures:
             self._failures = 0
+
+    def _write_piece(self, offset: int, data: memoryview) -> None:
+        if self._runtime.tracer is None:
+            self.device.write(offset, data)
+        else:
+            with span(self._runtime, "device_write", partition=self.index, offset=offset, length=len(data)):
+                self.device.write(offset, data)
 
     def device_offset(self, slot: int) -> int:
         """Where the slot begins on the device."""

@@ -187,13 +187,13 @@ def default_pager_object_read(pager: DefaultPager, message: DefaultPagerObjectRe
         if obj.dead:
             pages = range(0)
         obj.await_written(pages)
-        entries = obj.map.entries(pages)
+        rows = obj.map.rows(pages)
         obj.begin_read()
-    pieces = read_pages(pager.store, obj, pages, entries)
+    pieces = read_pages(pager.store, obj, rows)
     with obj.lock:
         obj.end_read()
     content = b"".join(
-        bytes(piece.count * size) if isinstance(piece.content, Missing) else piece.content for piece in pieces
+        bytes(piece.row.count * size) if isinstance(piece.content, Missing) else piece.content for piece in pieces
     )
     failed = any(piece.content is Missing.FAILED for piece in pieces)
     start = message.offset - pages.start * size
