@@ -150,7 +150,7 @@ class FileDevice:
         _whole(lambda at, done: os.preadv(self._fd, [view[done:]], at), offset + len(data), len(view), self.name)
         return bytes(buffer)
 
-    def read_cached(self, offset: int, length: int) -> bytes | None:
+    def read_cached(self, offset: int, length: int) -> bytearray | None:
         """As read if the bytes are in memory; None if it would wait for the disk, or if that cannot be known."""
         _check_bounds(self, offset, length, self.name)
         buffer = bytearray(length)
@@ -158,7 +158,7 @@ class FileDevice:
             moved = os.preadv(self._fd, (buffer,), offset, os.RWF_NOWAIT)
         except OSError:
             return None
-        return bytes(buffer) if moved == length else None
+        return buffer if moved == length else None
 
     def write(self, offset: int, data: Bytes) -> None:
         if not self.writable:

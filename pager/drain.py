@@ -107,7 +107,7 @@ def _move(pager: DefaultPager, partition: PagingPartition, obj: MemoryObject, pa
             for new in moved:
                 obj.map.store(new)
             obj.end_write(row.pages)
-        done = sum(new.count for new in moved)
+        done = sum(new.page_count for new in moved)
         for left in row.slots[:done]:
             partition.free_slot(left)
     return done
@@ -118,13 +118,13 @@ def _copy(pager: DefaultPager, partition: PagingPartition, obj: MemoryObject, ro
     those that could be."""
     content = _read(partition, obj, row)
     if content is None:  # something of it cannot be had: move what comes before that, and say so
-        for at in range(row.count):
+        for at in range(row.page_count):
             _copy(pager, partition, obj, row.part(at, at + 1), moved)
         return
     size = pager.page_size
     at = 0
-    while at < row.count:
-        rest = row.part(at, row.count)
+    while at < row.page_count:
+        rest = row.part(at, row.page_count)
         index, first, given = _allocate(pager, partition, obj, rest)
         target = pager.store.partition(index)
         hopeless = target.is_failing  # asked for want of others; its slots are not used up by failing
@@ -139,14 +139,14 @@ def _copy(pager: DefaultPager, partition: PagingPartition, obj: MemoryObject, ro
 def _read(partition: PagingPartition, obj: MemoryObject, row: Row) -> memoryview | None:
     """What is in the row's slots, each page checked; None if it is not all good.  CannotRemove if that is one page."""
     try:
-        content = partition.read(row.slot, row.count)
+        content = partition.read(row.slot, row.page_count)
     except BackingStoreError as error:
-        if row.count == 1:
+        if row.page_count == 1:
             raise CannotRemove(f"a page of {obj!r} cannot be read: {error}") from None
         return None
     if page_digests(obj.object_id, row.page, row.generations, content, partition.page_size) == row.digests:
         return memoryview(content)
-    if row.count == 1:
+    if row.page_count == 1:
         raise CannotRemove(f"page {row.page} of {obj!r} in slot {row.slot} fails its check")
     return None
 
@@ -155,7 +155,7 @@ def _allocate(pager: DefaultPager, partition: PagingPartition, obj: MemoryObject
     """Slots elsewhere for as much of the row as is to be had in one piece.  CannotRemove."""
     full = CannotRemove("the other partitions became full", for_want_of_room=True)
     try:
-        index, first, given = pager.store.allocate(row.count, slot_owner(obj.object_id, row.page))
+        index, first, given = pager.store.allocate(row.page_count, slot_owner(obj.object_id, row.page))
     except NoPagingSpace:
         raise full from None
     if index == partition.index:

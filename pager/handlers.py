@@ -139,7 +139,9 @@ def _answer(piece: Piece, page_size: int, precious: bool) -> Message:
         return MemoryObjectDataUnavailable(offset, length)
     if isinstance(content, Missing):
         return MemoryObjectDataError(offset, length, KernReturn.KERN_MEMORY_ERROR)
-    return MemoryObjectDataSupply(offset, VmProt.NONE, precious, None, bytes(content))  # no copy of what is bytes
+    if isinstance(content, memoryview):  # a part of what was read
+        content = bytes(content)
+    return MemoryObjectDataSupply(offset, VmProt.NONE, precious, None, content)
 
 
 def memory_object_data_write(
@@ -187,7 +189,7 @@ def _store(
         obj.pass_turn()
     if pages is None:
         return pager.refuse(message, f"{len(message.data)} bytes written at {message.offset} of {obj!r}")
-    new = sum([row.count for row in rows if not row.stored])
+    new = sum([row.page_count for row in rows if not row.stored])
     room = pager.clients.reserve(obj.client, new) if new else 0
     written = write_pages(pager.store, obj, rows, memoryview(data), pages.start, room)
     lost = written.lost
@@ -195,7 +197,7 @@ def _store(
         before = len(obj.map)
         for row in written.rows:
             obj.map.store(row)
-            obj.pageouts += row.count
+            obj.pageouts += row.page_count
         came = len(obj.map) - before
         obj.size = max(obj.size, message.offset + len(message.data)) if obj.limit is None else obj.limit
         obj.pageouts -= lost

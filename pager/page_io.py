@@ -143,7 +143,7 @@ class Written:
 
     @property
     def lost(self) -> int:
-        return sum(row.count for row in self.rows if row.fate is not Fate.STORED)
+        return sum(row.page_count for row in self.rows if row.fate is not Fate.STORED)
 
 
 def write_pages(
@@ -165,11 +165,11 @@ def write_pages(
             new.append(old._replace(generations=generations, digests=digests))
             continue
         row = Row(old.page, Fate.LOST, 0, 0, generations, digests)
-        allowed = row.count if old.stored else min(room, row.count)
+        allowed = row.page_count if old.stored else min(room, row.page_count)
         if allowed:
             new += _with_slots(store, obj, row.part(0, allowed), old, vacated)
-        if allowed < row.count:
-            new.append(row.part(allowed, row.count).homeless(Fate.LOST))
+        if allowed < row.page_count:
+            new.append(row.part(allowed, row.page_count).homeless(Fate.LOST))
         room -= 0 if old.stored else allowed
     done: list[Row] = []
     for row in new if len(new) == 1 else joined(new):
@@ -179,7 +179,7 @@ def write_pages(
 
 def _content(store: BackingStore, row: Row, data: memoryview, base: int) -> memoryview:
     start = (row.page - base) * store.page_size
-    return data[start : start + row.count * store.page_size]
+    return data[start : start + row.page_count * store.page_size]
 
 
 def _with_slots(
@@ -189,11 +189,11 @@ def _with_slots(
     partition is going away, and a page that is nowhere is lost (P4).  Adds to `vacated` the slots that pages have
     left."""
     at = 0
-    while at < row.count:
+    while at < row.page_count:
         try:
-            partition, first, given = store.allocate(row.count - at, slot_owner(obj.object_id, row.page + at))
+            partition, first, given = store.allocate(row.page_count - at, slot_owner(obj.object_id, row.page + at))
         except NoPagingSpace:
-            rest = row.part(at, row.count)
+            rest = row.part(at, row.page_count)
             yield rest.placed(old.partition, old.slot + at) if old.stored else rest.homeless(Fate.LOST)
             return
         yield row.part(at, at + given).placed(partition, first)
@@ -208,7 +208,7 @@ def _write_row(store: BackingStore, obj: MemoryObject, row: Row, content: memory
         store.partition(row.partition).write(row.slot, content)
         return [row]
     except BackingStoreError:
-        pages = [row.part(at, at + 1) for at in range(row.count)]
+        pages = [row.part(at, at + 1) for at in range(row.page_count)]
         return [_write_page(store, obj, page, _content(store, page, content, row.page)) for page in pages]
 
 

@@ -81,7 +81,7 @@ class Row(NamedTuple):
     digests: bytes
 
     @property
-    def count(self) -> int:
+    def page_count(self) -> int:
         return len(self.generations)
 
     @property
@@ -135,9 +135,9 @@ def joined(rows: Iterable[Row]) -> list[Row]:
 
 
 def _adjoin(one: Row, other: Row) -> bool:
-    if one.page + one.count != other.page or one.fate is not other.fate:
+    if one.page + one.page_count != other.page or one.fate is not other.fate:
         return False
-    return not one.stored or (one.partition, one.slot + one.count) == (other.partition, other.slot)
+    return not one.stored or (one.partition, one.slot + one.page_count) == (other.partition, other.slot)
 
 
 class _Leaf:
@@ -174,14 +174,14 @@ class _Leaf:
     def store(self, at: int, row: Row) -> int:
         """The row's entries from `at` on; returns how many more of them are stored than were."""
         assert row.fate is not None
-        stop, stored = at + row.count, row.fate is Fate.STORED
+        stop, stored = at + row.page_count, row.fate is Fate.STORED
         before = [word >> _FATE_SHIFT for word in self.words[at:stop]].count(Fate.STORED)
         place = row.fate << _FATE_SHIFT | row.partition << SLOT_BITS | row.slot
-        places = range(place, place + row.count) if stored else [place] * row.count
+        places = range(place, place + row.page_count) if stored else [place] * row.page_count
         words = [place | number << _PLACE_BITS for place, number in zip(places, row.generations, strict=True)]
         self.words[at:stop] = array("Q", words)
         self.digests[at * DIGEST_BYTES : stop * DIGEST_BYTES] = row.digests
-        return (row.count if stored else 0) - before
+        return (row.page_count if stored else 0) - before
 
 
 def _words_adjoin(one: int, other: int) -> bool:
@@ -223,12 +223,12 @@ class PageMap:
     def store(self, row: Row) -> None:
         """Its entries from now on."""
         start, at = 0, row.page % LEAF_PAGES
-        while start < row.count:
+        while start < row.page_count:
             number = (row.page + start) // LEAF_PAGES
             leaf = self._leaves.get(number)
             if leaf is None:
                 leaf = self._leaves[number] = _Leaf()
-            stop = min(row.count, start + LEAF_PAGES - at)
+            stop = min(row.page_count, start + LEAF_PAGES - at)
             self._stored += leaf.store(at, row.part(start, stop))
             start, at = stop, 0
 

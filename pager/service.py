@@ -193,7 +193,7 @@ def default_pager_object_read(pager: DefaultPager, message: DefaultPagerObjectRe
     with obj.lock:
         obj.end_read()
     content = b"".join(
-        bytes(piece.row.count * size) if isinstance(piece.content, Missing) else piece.content for piece in pieces
+        bytes(piece.row.page_count * size) if isinstance(piece.content, Missing) else piece.content for piece in pieces
     )
     failed = any(piece.content is Missing.FAILED for piece in pieces)
     start = message.offset - pages.start * size

@@ -16,7 +16,7 @@ from bootfs.device import MemoryDevice
 from mach.threads import NativeRuntime
 from pager.backing_store import STRIDE_PAGES, BackingStore
 from pager.integrity import DIGEST_BYTES
-from pager.page_map import Entry, PageMap
+from pager.page_map import Fate, PageMap, Row
 from pager.partition import BackingStoreError, NoPagingSpace
 from pager.slots import CHUNK_SLOTS, OWNER_OBJECT_BITS, SlotTable, owner_object, owner_page, slot_owner
 
@@ -124,7 +124,7 @@ def test_a_page_on_backing_store_costs_at_most_40_bytes() -> None:
         for page in range(0, pages, 256):
             first, given = table.allocate(256, page)
             for slot in range(first, first + given):
-                page_map.store(slot, Entry(0, slot, 0, bytes(DIGEST_BYTES)))
+                page_map.store(Row(slot, Fate.STORED, 0, slot, [0], bytes(DIGEST_BYTES)))
         full, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -1,9 +1,9 @@
-"""Page maps and partitions, each against a plain model."""
+"""Partitions, against a plain model."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from paging import PAGE, Disk, block_list
@@ -12,65 +12,9 @@ from bootfs.blocklist import BlockList, Run
 from bootfs.device import MemoryDevice
 from mach.threads import NativeRuntime
 from pager.backing_store import BackingStore
-from pager.integrity import DIGEST_BYTES
-from pager.page_map import LEAF_PAGES, Entry, Fate, PageMap, homeless_entry
 from pager.partition import BackingStoreError, NoPagingSpace, PagingPartition
 
 RUNTIME = NativeRuntime()
-entries = st.builds(
-    Entry,
-    partition=st.integers(0, 255),
-    slot=st.integers(0, 2**32 - 1),
-    generation=st.integers(0, 2**22 - 1),
-    digest=st.binary(min_size=DIGEST_BYTES, max_size=DIGEST_BYTES),
-    fate=st.just(Fate.STORED),
-)
-
-
-@given(st.dictionaries(st.integers(0, 2**36), entries, max_size=30))
-@settings(deadline=None)
-def test_a_page_map_gives_back_what_was_stored_however_sparse(stored: dict[int, Entry]) -> None:
-    page_map = PageMap()
-    for page, entry in stored.items():
-        page_map.store(page, entry)
-    assert dict(page_map.pages(0)) == stored
-    assert [page for page, _ in page_map.pages(0)] == sorted(stored)
-    assert all(page_map.entry(page) == entry for page, entry in stored.items())
-    assert len(page_map) == len(stored)
-    assert page_map.entry(2**37) is None
-    assert sorted(page_map.remove_all()) == sorted((e.partition, e.slot) for e in stored.values())
-    assert len(page_map) == 0
-
-
-def test_a_page_far_out_makes_one_second_level_block_only() -> None:
-    """mach.md 8, test 42."""
-    page_map = PageMap()
-    page_map.store(100 * 1024 * 1024 // PAGE, Entry(0, 1, 0, bytes(DIGEST_BYTES)))
-    assert len(page_map._leaves) == 1
-
-
-@pytest.mark.parametrize("fate", [Fate.LOST, Fate.GIVEN])
-def test_a_page_without_a_slot_is_remembered_and_its_generations_go_on(fate: Fate) -> None:
-    page_map = PageMap()
-    page_map.store(5, Entry(1, 7, 3, bytes(DIGEST_BYTES)))
-    page_map.store(5, homeless_entry(fate, 4))
-    assert len(page_map) == 0
-    entry = page_map.entry(5)
-    assert entry is not None
-    assert entry.fate is fate
-    assert not entry.stored
-    assert entry.next_generation() == 5
-    assert page_map.remove_all() == []
-
-
-def test_pages_are_listed_from_any_page_on_with_their_exact_numbers() -> None:
-    """mach.md 8, test 37: Mach's offsets are wrong above 64 pages."""
-    page_map = PageMap()
-    numbers = [0, 63, 64, 65, LEAF_PAGES - 1, LEAF_PAGES, 3 * LEAF_PAGES + 1]
-    for slot, page in enumerate(numbers):
-        page_map.store(page, Entry(0, slot, 0, bytes(DIGEST_BYTES)))
-    for first in (0, 1, 64, LEAF_PAGES, 3 * LEAF_PAGES + 2):
-        assert [page for page, _ in page_map.pages(first)] == [page for page in numbers if page >= first]
 
 
 class Slots(RuleBasedStateMachine):
