@@ -265,7 +265,7 @@ def removal(place: Path, image: Path, figures: Figures) -> None:
     other = make_disk(place / "other.img")
     with pagerd(place, image):
         kernel, client = PagingKernel(str(place / "pager"), PAGES), PagerClient(str(place / "pager"))
-        fill(kernel)
+        fill(kernel, 0, PAGES)
         with FileDevice(other) as device:
             client.add_storage("other", str(other), find_paging_file(device, str(other), PAGING_FILE))
         name = client.partitions()[0].name
