@@ -48,11 +48,11 @@ def entries(data: bytes, fs: Superblock, place: str) -> list[tuple[bytes, int]]:
         while at < end:
             ino, reclen, namlen = unpack(padded, at)
             name, after = at + HEADER, at + reclen
-            if reclen & 3 or name > after or after > end:
-                raise _broken(at, _fault(ino, reclen, namlen, end - at), place)
-            if ino and (ino != WINO or not is_whiteout(at)):
-                if not namlen or name + namlen > after:
-                    raise _broken(at, _fault(ino, reclen, namlen, end - at), place)
+            if ino > WINO and namlen and name + namlen <= after <= end and not reclen & 3:  # as nearly all are
+                keep((data[name : name + namlen], ino))
+            elif fault := _fault(ino, reclen, namlen, end - at):
+                raise _broken(at, fault, place)
+            elif ino and not is_whiteout(at):
                 keep((data[name : name + namlen], ino))
             at = after
     names = b"".join([name for name, _ in found])
@@ -70,7 +70,7 @@ def _header(order: ByteOrder, variant: Variant) -> Callable[[bytes, int], tuple[
     return layout.selection(("d_ino", "d_reclen", "d_namlen")).unpack_from
 
 
-def _broken(at: int, fault: str | None, place: str) -> FileSystemError:
+def _broken(at: int, fault: str, place: str) -> FileSystemError:
     return FileSystemError(FsCode.FS_INVALID_FS, f"broken entry at byte {at}: {fault}", place)
 
 

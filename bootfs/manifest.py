@@ -8,7 +8,6 @@ Not here: output.
 
 from __future__ import annotations
 
-import hashlib
 import stat
 from typing import Any, Literal, Protocol
 
@@ -106,4 +105,6 @@ class _Hashes:
             from blake3 import blake3
 
             return blake3()
-        return hashlib.sha256()
+        from hashlib import sha256
+
+        return sha256()

@@ -35,7 +35,7 @@ from bootfs.inode import Inode
 MAX_READ = 256 << 20  # bytes in one read; contents() is for more
 MAX_PATH = 4096  # bytes of a path in a walk; bounds the memory that a malicious tree can ask for
 BATCH = 128  # inodes read ahead in a listing
-PIECE = 1 << 20  # bytes that contents() gives at a time
+PIECE = 256 << 10  # bytes that contents() gives at a time: a larger piece has left the cache before it is used
 
 
 class MountedFileSystem(ABC):
@@ -217,7 +217,7 @@ class MountedFileSystem(ABC):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def contents(self, inode: Inode) -> Iterator[bytes]:
-        """The whole of a file in pieces of at most 1 MiB."""
+        """The whole of a file in pieces of at most PIECE bytes."""
         zeros = bytes(PIECE)
         for run in self.runs(inode):
             for at in range(0, run.length, PIECE):

@@ -15,15 +15,21 @@ from collections.abc import Callable
 
 from bootfs.device import BlockDevice
 from bootfs.errors import FileSystemError, FsCode, UnknownFormat
-from bootfs.ext2 import Ext2FileSystem
 from bootfs.filesystem import FileSystem
 from bootfs.mounted import MountedFileSystem
 
 Open = Callable[[BlockDevice, int], MountedFileSystem]
 
+
+def _open_ext2(device: BlockDevice, offset: int) -> MountedFileSystem:
+    from bootfs.ext2 import Ext2FileSystem  # a command that meets an FFS need not wait for it
+
+    return Ext2FileSystem.open(device, offset)
+
+
 FORMATS: tuple[Open, ...] = (
     FileSystem.open,
-    Ext2FileSystem.open,
+    _open_ext2,
 )
 
 
