@@ -7,6 +7,7 @@ names are those of the BSD headers.
     cylinder_group(order, variant)    struct cg before its maps. 4.3: 984 bytes, then cg_free; 4.4 and ufs2: 168 bytes,
                                       offsets of maps
     sun_masks(order)                  where Solaris has masks of the sizes, by which its struct fs is known
+    netbsd_inodes(order)              where NetBSD's struct fs names inodes that have no name in any directory
     csum(order), csum_total(order)    struct csum, 16 bytes; struct csum_total of ufs2, 64 bytes
     dinode(order, variant)            struct dinode, 128 bytes; 4.3 keeps ids in di_ouid/di_ogid, 4.4 in di_uid/di_gid;
                                       ufs2: 256 bytes
@@ -67,6 +68,12 @@ FS_42POSTBLFMT = -1
 FS_DYNAMICPOSTBLFMT = 1
 FS_44INODEFMT = 2
 SUN_MASKS_AT = 1340  # bytes from the start of struct fs
+NETBSD_INODES_AT = 864
+FLAGS_AT = 1312  # fs_flags of ufs2; where FS_FLAGS_UPDATED is set, also of NetBSD's ufs1
+FS_DOWAPBL = 0x100  # NetBSD's: FreeBSD has another meaning for this bit, and for
+FS_DOQUOTA2 = 0x200
+UFS_WAPBL_JOURNALLOC_IN_FILESYSTEM = 2
+Q2_HEAD_MAGIC = 0xB746915E
 APPLE_LABEL_AT = 7168  # bytes from the start of the file system, where Mac OS X has a label of its own
 APPLE_LABEL = b"LBEL"
 WINO, DT_WHT = 1, 14  # d_ino and d_type of a whiteout: a name that a union mount is to hide
@@ -159,6 +166,22 @@ def sun_masks(order: ByteOrder) -> Construct:
     """The end of Solaris's struct fs before fs_postblformat, at byte SUN_MASKS_AT: ~fs_bmask and ~fs_fmask."""
     word = _Words(order)
     return Struct("fs_qbmask" / word.i64, "fs_qfmask" / word.i64)
+
+
+@cache
+def netbsd_inodes(order: ByteOrder) -> Construct:
+    """What NetBSD keeps at byte NETBSD_INODES_AT: where its log (WAPBL) is, and its quotas (sys/ufs/ffs/fs.h)."""
+    word = _Words(order)
+    return Struct(
+        *(name / word.u8 for name in ("fs_journal_version", "fs_journal_location")),
+        "fs_journal_reserved" / Bytes(2),
+        "fs_journal_flags" / word.u32,
+        "fs_journallocs" / Array(4, word.u64),
+        "fs_quota_magic" / word.u32,
+        "fs_quota_flags" / word.u8,
+        "fs_quota_reserved" / Bytes(3),
+        "fs_quotafile" / Array(2, word.u64),
+    )
 
 
 def _superblock_ufs2(order: ByteOrder) -> Construct:

@@ -115,6 +115,7 @@ class Superblock:
     fs_metackhash: int = 0
     fs_metaspace: int = 0
     fs_sblockloc: int = 0
+    is_sun: bool = False  # Solaris: its own fields among the spare ones of 4.4
     is_alternate: bool = False  # a copy, because the superblock itself is bad: totals and fs_clean may be old
 
 
@@ -260,8 +261,10 @@ def parse_superblock(data: bytes, order: ByteOrder, variant: Variant, location: 
     values = record(superblock(order, variant)).unpack(data)
     pointer_bytes = record(pointer(order, variant)).size
     nindir = values["fs_bsize"] // pointer_bytes
+    is_sun = variant == "4.4" and _is_sun(data, order, values)
     facts: dict[str, Any] = {
-        **_kind(values, variant, is_sun=variant == "4.4" and _is_sun(data, order, values)),
+        **_kind(values, variant, is_sun),
+        "is_sun": is_sun,
         "byte_order": order,
         "tables": variant,
         "location": location,

@@ -14,6 +14,7 @@ Sources: 4.3BSD etc/fsck/pass1.c, 4.4BSD sys/ufs/ufs/dinode.h; FreeBSD sys/ufs/u
 from __future__ import annotations
 
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,7 @@ from bootfs.layout_format import record
 from disktools.check_disk import Disk
 from disktools.check_file_blocks import FileBlocks
 from disktools.check_group_header import initialised_inodes
+from disktools.check_hidden import is_shadow
 from disktools.check_report import Step
 
 Claim = tuple[int, int, int]
@@ -62,6 +64,9 @@ class Inodes:
     claims: list[Claim] = field(default_factory=list)
     used: dict[int, set[int]] = field(default_factory=dict)
     directories_in: dict[int, int] = field(default_factory=dict)
+    shadows: Counter[int] = field(
+        default_factory=Counter
+    )  # how many inodes have that one for their access control list
     unread: set[int] = field(default_factory=set)  # groups whose inodes could not be read
     tails: list[tuple[int, int, int]] = field(
         default_factory=list
@@ -89,6 +94,7 @@ class _Scan:
         self.at = at
         self.mode, self.nlink, self.size, self.blocks = at["di_mode"], at["di_nlink"], at["di_size"], at["di_blocks"]
         self.flags = at["di_flags"]
+        self.shadow = at.get("di_uid", 0)  # Solaris: ic_shadow, which ufs2 and 4.3 do not have
         self.pointers = slice(at["di_db"], at["di_db"] + NDADDR + NIADDR)
         self.text_bytes = self.fs.pointer_bytes * (NDADDR + NIADDR)
         self.file_blocks = FileBlocks(disk, self.found.claims)
@@ -137,11 +143,13 @@ class _Scan:
         found = self.found
         found.modes[ino] = mode
         found.links[ino] = values[self.nlink]
-        if kind not in KINDS or (kind == stat.S_IFIFO and self.no_fifos()):
+        if (kind not in KINDS and not is_shadow(self.fs, mode)) or (kind == stat.S_IFIFO and self.no_fifos()):
             self.report.inode(ino, f"mode {mode:o} is of no known type")
             return
         if values[self.nlink] < 0:
             self.report.inode(ino, f"link count {values[self.nlink]}")
+        if self.fs.is_sun and values[self.shadow]:
+            found.shadows[values[self.shadow]] += 1
         self.times(ino, values)
         self.check_flags(ino, kind, values[self.flags])
         if self.fs.tables == "4.3" and size >> 32:

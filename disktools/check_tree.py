@@ -17,6 +17,7 @@ from collections.abc import Set
 from bootfs.layout import ROOTINO
 from disktools.check_directory import DirectoryReader, Found
 from disktools.check_disk import Disk
+from disktools.check_hidden import is_shadow, netbsd_inodes_of
 from disktools.check_inodes import KINDS, Inodes
 from disktools.check_report import Step
 
@@ -34,6 +35,7 @@ def check_tree(disk: Disk, inodes: Inodes, step: Step) -> None:
             step(at, len(inodes.directories))
         tree.directory(ino)
     tree.parents()
+    tree.shadows()
     tree.links()
 
 
@@ -130,14 +132,24 @@ class _Tree:
                 self.report.inode(ino, "directories that name each other in a ring, out of the root's reach")
             sound.update(trail)
 
+    def shadows(self) -> None:
+        """Solaris: an access control list is named by the inodes that it is for, and by no directory."""
+        for ino, count in self.inodes.shadows.items():
+            mode = self.inodes.modes.get(ino, 0)
+            if is_shadow(self.disk.fs, mode):
+                self.names[ino] += count
+            elif ino // self.disk.fs.fs_ipg not in self.inodes.unread:
+                self.report.add("inodes", f"{count} have their access control list in inode {ino}, which is none")
+
     def links(self) -> None:
         """Each inode in use has as many names as it says."""
         names, links, modes = self.names, self.inodes.links, self.inodes.modes
         if names == links:
             return
+        hidden = netbsd_inodes_of(self.disk)
         for ino, count in links.items():
             found = names[ino]
-            if found == count:
+            if found == count or (found == 0 and ino in hidden):
                 continue
             if ino not in self.parent and modes[ino] & 0o170000 == stat.S_IFDIR:
                 continue  # told of by parents()

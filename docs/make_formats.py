@@ -56,6 +56,8 @@ SECTIONS: list[tuple[str, list[tuple[str, Any, str]]]] = [
         ("struct fs, UFS2", layout.superblock("little", "ufs2"), "At byte 65536; magic 0x19540119."),
         ("struct csum", layout.csum("little"), "One for each group from fs_csaddr; fs_cstotal is their sum."),
         ("struct csum_total, UFS2", layout.csum_total("little"), ""),
+        ("Solaris in struct fs", layout.sun_masks("little"), f"At its byte {layout.SUN_MASKS_AT}."),
+        ("NetBSD in struct fs", layout.netbsd_inodes("little"), f"At its byte {layout.NETBSD_INODES_AT}."),
     ]),
     ("Cylinder group", [
         ("struct cg, 4.2 and 4.3BSD", layout.cylinder_group("little", "4.3"), "Then cg_free, fs_fpg bits."),

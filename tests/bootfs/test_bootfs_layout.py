@@ -20,6 +20,8 @@ ALL = {
     **{f"dinode {o} {v}": layout.dinode(o, v) for o in ORDERS for v in ("4.4", "ufs2")},
     **{f"csum {o}": layout.csum(o) for o in ORDERS},
     **{f"csum_total {o}": layout.csum_total(o) for o in ORDERS},
+    **{f"sun_masks {o}": layout.sun_masks(o) for o in ORDERS},
+    **{f"netbsd_inodes {o}": layout.netbsd_inodes(o) for o in ORDERS},
     **{f"extattr {o}": layout.extattr_header(o) for o in ORDERS},
 }
 

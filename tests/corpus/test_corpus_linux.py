@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +14,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # for fixtures.disks, which is not installed
 
 from fixtures.disks.corpus import CORPUS, write_sparse  # noqa: E402
-
-JUDGE = ROOT.parent / "shared" / "oracles" / "linux_ufs" / "judge.py"
 
 # Each group in another label that Linux knows; what its driver calls the format and the partition.
 CASES = {
@@ -30,17 +28,13 @@ CASES = {
 
 @pytest.mark.judge
 @pytest.mark.parametrize("name", CASES)
-def test_linux_reads_what_the_recipe_says(name: str, tmp_path: Path) -> None:
-    if not JUDGE.exists():
-        pytest.skip("no judges beside this tree (../shared/oracles)")
+def test_linux_reads_what_the_recipe_says(
+    linux_ufs: Callable[[str, Path], dict[str, Any]], name: str, tmp_path: Path
+) -> None:
     disk = CORPUS[name].make()
     image = tmp_path / "disk.img"
     write_sparse(image, disk.data)
-    done = subprocess.run([sys.executable, JUDGE, CASES[name], image], capture_output=True, text=True)
-    if done.returncode and "Error" in done.stderr:
-        pytest.skip(f"Linux cannot be run as a judge here: {done.stderr.strip().splitlines()[-1]}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    theirs = json.loads(done.stdout)
+    theirs = linux_ufs(CASES[name], image)
     expected = disk.image.expected
     before_1970 = {path for path, facts in expected.items() if facts["mtime"] < 0}  # the judge leaves those out
     assert set(theirs) == set(expected) - before_1970
