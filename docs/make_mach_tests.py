@@ -3,7 +3,8 @@
 Interface:
     python docs/make_mach_tests.py        write the page
     citations() -> Found                  what the docstrings of the tests cite: "mach.md 8.17", "weakness 9"
-    PAGER, PAGER_WEAKNESSES               those that a default pager must have a test for
+    BEHAVIOUR, WEAKNESS                   all of them, in short; each must have a test
+    PAGER, PAGER_WEAKNESSES               those of a default pager
 
 A test that cites a number shows it; the page is read from the tests, so it cannot claim one that is not there.
 
@@ -104,6 +105,9 @@ WEAKNESS = {
     24: "overcommitment told wrongly, and once",
     25: "a daemon that waits for a dead manager",
 }
+REMARKS = {  # of behaviours that concern us in part: what is left out, and why
+    43: "its lists of small blocks are the business of the interpreter's allocator, which pages nothing out to itself",
+}
 PAGER = (1, *range(11, 31), 36, 37, 38, 40, 42, 44, 45, 46, 47, 48, 52)
 PAGER_WEAKNESSES = (3, 7, 8, 9, 10, 11, 13, 14, 19, 24)
 
@@ -181,6 +185,8 @@ def table(title: str, known: dict[int, str], found: dict[int, set[str]], pager: 
     rows = [f"| | {title} | of the pager | tests |", "|---|---|---|---|"]
     for number, words in known.items():
         names = ", ".join(f"`{name}`" for name in sorted(found.get(number, ()))) or "none"
+        if known is BEHAVIOUR and number in REMARKS:
+            words += f" ({REMARKS[number]})"
         rows.append(f"| {number} | {words} | {'yes' if number in pager else ''} | {names} |")
     return rows
 

@@ -177,7 +177,8 @@ def test_a_machine_names_the_partitions_of_its_disk(tmp_path: Path) -> None:
 
 
 def test_the_server_directory_is_asked_for_until_it_is_one(device: MemoryDevice) -> None:
-    """mach.md 1.2, step 4: -q asks before it looks; an empty line keeps the default; it never gives up."""
+    """mach.md 1.2, step 4: -q asks before it looks; an empty line keeps the default; it never gives up.
+    Weakness 21: in Mach the first failure frees what an uninitialised structure names."""
     answers = ["/dev/hd0a/nosuch", "/dev/hd0a/mach_servers/startup", "/dev/hd0a", "/dev/hd7/x", ""]
     halted, text = boot({"hd0a": device}, nothing, flags="-q", answers=answers)
     assert not halted.failed, text

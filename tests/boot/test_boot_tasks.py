@@ -10,7 +10,7 @@ from booting import PAGE, boot, boot_file, bootstrap_executable, disk, kernel_ex
 
 from bootfs.device import MemoryDevice
 from kernel.host import Host
-from kernel.machsim.booted import BootedMachine
+from kernel.machsim.booted import PROGRAMS, BootedMachine
 from kernel.user import UserTask
 from mach.aout import Magic
 from mach.argument_block import STACK_BYTES, VM_MAX_ADDRESS, read_arguments
@@ -284,6 +284,22 @@ def test_a_server_that_faults_is_an_exception_that_panics(device: MemoryDevice) 
     halted, _ = boot({"hd0a": device}, startup)
     assert halted.failed
     assert "exception EXC_BAD_ACCESS in startup: code 1 (KERN_INVALID_ADDRESS), at 0x30000000" in halted.words
+
+
+def test_an_exception_of_the_bootstrap_service_itself_is_heard(device: MemoryDevice) -> None:
+    """Weakness 20: Hurd names its exception port before there is one.  Here a right is made of a port."""
+
+    def bootstrap(program: Program) -> int:
+        PROGRAMS["bootstrap"](program)
+        program.task.read(0x30000000, 1)
+        return 0
+
+    def startup(program: Program) -> int:
+        program.runtime.sleep(10)
+        return 0
+
+    halted, _ = boot({"hd0a": device}, startup, programs={"bootstrap": bootstrap})
+    assert "exception EXC_BAD_ACCESS in bootstrap: code 1 (KERN_INVALID_ADDRESS), at 0x30000000" in halted.words
 
 
 def test_machine_code_without_a_processor_for_it_is_a_bad_instruction(tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ def test_a_device_alone_is_the_raw_device(devices: dict[str, MemoryDevice], path
     ],
 )
 def test_a_bad_path_gives_machs_number(devices: dict[str, MemoryDevice], path: str | bytes, code: FsCode) -> None:
+    """mach.md 8.31."""
     with pytest.raises(FileSystemError) as error:
         open_file(devices, path)
     assert error.value.code == code
@@ -109,6 +110,7 @@ def test_a_bad_path_gives_machs_number(devices: dict[str, MemoryDevice], path: s
 
 @pytest.mark.parametrize(("bsize", "fsize"), [(16384, 2048), (65536, 8192)])
 def test_mach_takes_blocks_up_to_8_kib_only(bsize: int, fsize: int) -> None:
+    """mach.md 8.32: 5004 as in Mach for whoever asks as Mach does; otherwise they are read."""
     builder = Builder(bsize=bsize, fsize=fsize, size=(4 << 20) // fsize)
     builder.file("file", b"contents")
     devices = {"hd0a": builder.device()}

@@ -47,6 +47,7 @@ def test_a_second_cylinder_group_is_found_through_its_shift() -> None:
 )
 @pytest.mark.parametrize("order", ["little", "big"])
 def test_each_level_of_indirection_begins_and_ends_where_it_should(order: str, block: int) -> None:
+    """mach.md 8.32; weakness 18: the triple indirect blocks begin where they should, too."""
     builder = Builder(order, "4.4")
     ino = builder.node(FILE, (block + 1) * 4096 + 10, "sparse")
     marked = builder.allocate(b"M" * 4096)
@@ -59,6 +60,29 @@ def test_each_level_of_indirection_begins_and_ends_where_it_should(order: str, b
         assert fs.read(inode, block * 4096 - 10, 20) == bytes(10) + b"M" * 10
     holes = [Hole(0, block * 4096)] if block else []
     assert [*fs.runs(inode)] == [*holes, Run(block * 4096, marked * 512, 4096), Hole((block + 1) * 4096, 10)]
+
+
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_a_block_far_out_costs_one_pointer_a_level_and_itself(level: int) -> None:
+    """Weakness 18: Mach reads each indirect block whole, keeps one, and its triple indirect ones wrap at 8 KiB."""
+    builder = Builder("little", "4.4", 8192, 1024)
+    n = builder.nindir
+    block = 12 + sum(n**below for below in range(1, level)) + 5
+    ino = builder.node(FILE, (block + 1) * 8192, "sparse")
+    builder.set_pointer(ino, block, builder.allocate(b"M" * 8192))
+    device = builder.device()
+    fs = FileSystem.open(device)
+    inode = fs.inode(ino)
+    lengths: list[int] = []
+    read = device.read
+
+    def counted(offset: int, length: int) -> bytes:
+        lengths.append(length)
+        return read(offset, length)
+
+    device.read = counted  # type: ignore[method-assign]
+    assert fs.read(inode, block * 8192, 8192) == b"M" * 8192
+    assert lengths == [builder.pointer.size] * level + [8192]
 
 
 def test_the_last_block_of_a_level_and_the_first_of_the_next_make_one_run() -> None:
@@ -97,6 +121,7 @@ def test_only_the_low_word_of_a_4_3_size_counts() -> None:
 
 
 def test_reading_past_the_end_is_not_in_file(builder: Builder) -> None:
+    """mach.md 8.32: 5005."""
     ino = builder.file("file", b"hello")
     fs = builder.mount()
     inode = fs.inode(ino)

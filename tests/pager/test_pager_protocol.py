@@ -92,6 +92,31 @@ def test_a_read_waits_for_earlier_writes_and_writes_run_in_parallel() -> None:
     worlds(body)
 
 
+def test_pages_of_one_object_are_read_in_parallel() -> None:
+    """Weakness 1: in Mach a page map's lock is exclusive; here it is held for as long as a look takes."""
+
+    def body(world: World) -> None:
+        reading = [0, 0]
+
+        def slow(kind: str, offset: int, length: int) -> None:
+            reading[0] += 1
+            reading[1] = max(reading)
+            world.runtime.sleep(0.5)
+            reading[0] -= 1
+
+        obj = world.object()
+        obj.write(0, pattern(0))
+        obj.write(1, pattern(1))
+        world.settle()
+        world.disk.before = slow
+        obj.request(0)
+        obj.request(1)
+        assert obj.collect(0) + obj.collect(1) == [pattern(0), pattern(1)]
+        assert reading[1] == 2
+
+    worlds(body)
+
+
 def test_of_two_writes_of_one_page_the_later_one_stands() -> None:
     """P2: never an old version.  Mach orders them only by what its kernel happens not to do (3.5)."""
 

@@ -92,6 +92,7 @@ def test_an_owner_is_an_object_and_a_page() -> None:
 
 
 def test_what_is_not_in_use_takes_no_memory() -> None:
+    """Weakness 12: what was for pages that have gone is given back at once."""
     table = SlotTable(16 << 20)
     assert sum(chunk is not None for chunk in table._chunks) == 0
     first, count = table.allocate(256, 1)
