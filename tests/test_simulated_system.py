@@ -17,7 +17,11 @@ from system.search import search, stories_of
 from bootfs.device import MemoryDevice
 from kernel.disk import ModelledDisk
 from kernel.host import Host
+from kernel.page import Page
+from kernel.resident import ResidentPages
+from kernel.shadow import Shadows
 from kernel.vm_copy import VmCopy
+from kernel.vm_object import VmObject
 from kernel.workload import Workload
 from mach.ports import Ipc
 from mach.threads.simulated import SimulatedRuntime
@@ -86,7 +90,41 @@ def test_a_story_is_the_same_twice_and_a_failing_one_is_made_short(monkeypatch: 
     found = search(range(200))
     assert found is not None
     assert "is writable though it is a copy" in found
-    assert len(found.splitlines()) < 15, found
+    assert len(found.splitlines()) < 20, found
+
+
+def test_a_wake_up_that_is_missing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory becomes free, and who waits for it is not told."""
+    free = ResidentPages.free
+
+    def free_and_wake_nobody(self: ResidentPages, page: Page) -> None:
+        wanted, self.free_wanted = self.free_wanted, 0
+        free(self, page)
+        self.free_wanted = wanted
+
+    monkeypatch.setattr(ResidentPages, "free", free_and_wake_nobody)
+    found = search(range(100), make_short=False)
+    assert found is not None
+    assert "waits for a page of memory" in found
+
+
+@pytest.mark.parametrize("forgotten", ["the object's place in the one below", "the place of the one below"])
+def test_a_memory_object_that_changes_hands_at_the_wrong_offset_is_found(
+    monkeypatch: pytest.MonkeyPatch, forgotten: str
+) -> None:
+    """vm_object_collapse, with a pager: both offsets count, and neither is zero in some story."""
+    take_over = Shadows._take_over
+
+    def wrongly(self: Shadows, object: VmObject, backing: VmObject) -> None:
+        wrong = object.shadow_offset if forgotten.startswith("the object's") else backing.paging_offset
+        take_over(self, object, backing)
+        if object.pager is not None:
+            object.paging_offset -= wrong
+
+    monkeypatch.setattr(Shadows, "_take_over", wrongly)
+    found = search(range(200), make_short=False)
+    assert found is not None
+    assert "seen from outside holds" in found or "refused" in found, found
 
 
 def test_a_run_is_the_same_twice() -> None:

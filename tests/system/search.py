@@ -13,10 +13,11 @@ import traceback
 from dataclasses import dataclass
 
 from mach.threads.simulated import SimulatedRuntime
-from system.story import Family, Step, draw_story
+from system.scenes import Scenes
+from system.story import Step, draw_story
 from system.world import World
 
-STEPS = 50
+STEPS = 32
 LIMIT_SECONDS = 1e9  # of virtual time
 Stories = list[list[Step]]
 
@@ -45,7 +46,7 @@ def run(seed: int, stories: Stories) -> Failure | None:
     told: list[str] = []
 
     def live(world: World, number: int, story: list[Step]) -> None:
-        family = Family(world, number)
+        family = Scenes(world, number)
         family.tell = told.append  # type: ignore[method-assign]
         for step in story:
             family.act(step)

@@ -2,6 +2,7 @@
 
 A step is four numbers and a name; what it is about is computed from the numbers and the state that it meets, so that
 any steps can be left out of a story and the rest still means something: that is how a failing one is made short.
+Scenes, steps of several that chance alone would hardly put in a row, are told by system/scenes.py.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ WEIGHTS = {
     "stop_caching": 1,
     "rest": 1,
     "kill": 1,
+    "crowd": 2,
+    "inherit_part": 1,
 }
 
 
