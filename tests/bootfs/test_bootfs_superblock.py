@@ -57,7 +57,7 @@ def test_each_relation_has_a_test() -> None:
 )
 @pytest.mark.parametrize("order", ["little", "big"])
 def test_a_broken_relation_is_named(order: str, relation: str, fields: dict[str, Any]) -> None:
-    """mach.md 8.32: bad magic, a block of 512 bytes and all else that cannot be is 5004; the broken relation is said."""
+    """mach.md 8.32: bad magic, a block of 512 bytes and all else that cannot be: 5004; the broken relation is said."""
     builder = Builder(order, "4.4")
     builder.fields |= fields
     with pytest.raises(FileSystemError) as error:

@@ -78,9 +78,8 @@ def test_shared_objects_in_use_do_not_stop_temporary_memory(seed: int) -> None:
 
 
 def test_no_page_of_the_pager_is_touched_before_it_is_wired() -> None:
-    """P6; mach.md 8.43, whole pages from the map, wired.
-
-    Touched first, it may have gone out again before vm_wire comes to it, to the pager that is waiting there."""
+    """P6; mach.md 8.43: whole pages from the map, wired.  Touched first, it may have gone out again before vm_wire
+    comes to it, to the pager that is waiting there."""
     touched: list[int] = []
 
     def body(machine: Machine) -> None:
