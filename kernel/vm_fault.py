@@ -292,11 +292,15 @@ class VmFault:
         return FaultResult.RETRY
 
     def _cluster(self, object: VmObject, offset: int) -> list[Page]:
-        """The pages after it that its pager is known to have, and that there is memory for."""
+        """The pages after it that its pager is known to have, as long as they do not need the reserve.
+
+        Between the reserve and free_target is where a machine that pages is all the time: to ask for more would leave
+        nothing of clusters just when they are worth most.  What they take, pageout is woken to bring back.
+        """
         pages: list[Page] = []
         size = self._resident.page_size
         for at in range(offset + size, min(offset + self.cluster_pages * size, object.size), size):
-            plenty = self._resident.free_count > self._resident.thresholds.free_target
+            plenty = self._resident.free_count > self._resident.thresholds.reserved
             if not plenty or at in object.pages or at in object.lost or not object.was_sent(at):
                 break
             page = self._resident.alloc(object, at)
