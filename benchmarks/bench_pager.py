@@ -27,11 +27,15 @@ from benchmarks.pager_kernel import PAGE, PagingKernel
 from bootfs.device import FileDevice
 from mach.threads.native import CHECK_LOCKS
 from pager.client import PagerClient
+from pager.slots import SlotTable
 from pager.storage import PAGING_FILE, find_paging_file
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "benchmarks"
 PAGES = 32768  # of the object that is paged: 128 MiB
+REMOVED = 102400  # pages that are in a partition when it is removed
+LARGE_SLOTS = 1 << 24  # of 4 KiB: a paging file of 64 GiB
+LAST_SLOTS = 1000  # those that are free in it, far from each other
 SINGLE, CLUSTERS, CLUSTER, LARGE = 300, 12, 64, 256  # operations of one round; pages of a cluster, of a large one
 CLIENT_SECONDS = 1.5
 # What is asked of us: measure, the bound, whether it is the most or the least, and of what (a measure, or a unit).
@@ -46,6 +50,9 @@ BARS = (
     ("lock pairs of the pager's own a page-in", 2.0, "most", "pairs"),
     ("memory a page on backing store", 40.0, "most", "bytes"),
     ("removing a partition, a page", 2.0, "most", "copying, a page"),
+    ("64 GiB of paging file ready, s", 2.0, "most", "s"),
+    ("64 GiB of paging file, MiB of memory", 64.0, "most", "MiB"),
+    ("allocating one of the last free slots", 5.0, "most", "us"),
 )
 Figures = dict[str, list[float]]
 
@@ -63,7 +70,8 @@ def main(words: Sequence[str]) -> int:
         paging(place, image, options.rounds, figures)
         several_clients(place, image, max(1, options.rounds // 3), figures)
         lock_pairs(place, image, figures)
-        removal(place, image, figures)
+        removal(place, figures)
+        large_paging_file(place, options.rounds, figures)
     table(figures)
     result = {"machine": f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}",
               "rounds": options.rounds, "figures": figures, "bars": bars(figures)}  # fmt: skip
@@ -75,9 +83,9 @@ def main(words: Sequence[str]) -> int:
 # Processes
 
 
-def make_disk(image: Path) -> Path:
+def make_disk(image: Path, size: str = "400M", paging_size: str = "256M") -> Path:
     command = [sys.executable, "-c", "from disktools.mkpagingfile import main; main()", str(image)]
-    command += ["--size", "400M", "--paging-size", "256M", "--format", "ufs2", "--block-size", "16384"]
+    command += ["--size", size, "--paging-size", paging_size, "--format", "ufs2", "--block-size", "16384"]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     return image
 
@@ -260,27 +268,47 @@ def lock_pairs(place: Path, image: Path, figures: Figures) -> None:
         client.close()
 
 
-def removal(place: Path, image: Path, figures: Figures) -> None:
+def removal(place: Path, figures: Figures) -> None:
     """A partition full of pages is emptied into another one."""
-    other = make_disk(place / "other.img")
+    image, other = (make_disk(place / name, "700M", "512M") for name in ("full.img", "other.img"))
     with pagerd(place, image):
-        kernel, client = PagingKernel(str(place / "pager"), PAGES), PagerClient(str(place / "pager"))
-        fill(kernel, 0, PAGES)
+        kernel, client = PagingKernel(str(place / "pager"), REMOVED), PagerClient(str(place / "pager"))
+        fill(kernel, 0, REMOVED)
         with FileDevice(other) as device:
             client.add_storage("other", str(other), find_paging_file(device, str(other), PAGING_FILE))
         name = client.partitions()[0].name
-        figures["removing a partition, a page"] = [timed(lambda: client.remove_storage(name)) / PAGES]
+        figures["removing a partition, a page"] = [timed(lambda: client.remove_storage(name)) / REMOVED]
         copy = [sys.executable, "-c", COPY, str(image), str(place / "copy")]
-        figures["copying, a page"] = [float(subprocess.run(copy, check=True, capture_output=True).stdout) / PAGES]
-        kernel.page_in(PAGES - 1)
+        figures["copying, a page"] = [float(subprocess.run(copy, check=True, capture_output=True).stdout) / REMOVED]
+        kernel.page_in(REMOVED - 1)
         kernel.close()
         client.close()
+
+
+def large_paging_file(place: Path, rounds: int, figures: Figures) -> None:
+    """From the start of pagerd to its first line, and what it has of memory then; the slots of so large a file."""
+    image = make_disk(place / "large.img", "66G", "64G")
+    for _ in range(rounds):
+        began = time.perf_counter()
+        with pagerd(place, image) as daemon:
+            seconds = time.perf_counter() - began
+            memory = resident_bytes(daemon.pid) / (1 << 20)
+        note(figures, {"64 GiB of paging file ready, s": seconds, "64 GiB of paging file, MiB of memory": memory})
+    slots = SlotTable(LARGE_SLOTS)
+    while slots.free:
+        slots.allocate(LARGE, slots.free)
+    for slot in range(0, LARGE_SLOTS, LARGE_SLOTS // LAST_SLOTS):
+        slots.give_back(slot)
+    last = slots.free
+    figures["allocating one of the last free slots"] = [
+        timed(lambda: [slots.allocate(1, 0) for _ in range(last)]) / last
+    ]
 
 
 COPY = f"""import sys, time
 began = time.perf_counter()
 with open(sys.argv[1], "rb") as source, open(sys.argv[2], "wb") as target:
-    for _ in range({PAGES * PAGE >> 20}): target.write(source.read(1 << 20))
+    for _ in range({REMOVED * PAGE >> 20}): target.write(source.read(1 << 20))
 print((time.perf_counter() - began) * 1e6)"""
 
 
