@@ -18,6 +18,7 @@ Not here: who pages for it, on which runtime, and over which carrier: a composit
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 
 from kernel.debts import Debts
 from kernel.default_manager import DefaultManager
@@ -72,54 +73,37 @@ class Host:
         cluster_pages: int = 1,
         replacement: str = DEFAULT_REPLACEMENT,
     ) -> None:
-        frames = memory_bytes // page_size
-        if frames < MINIMUM_PAGES:
-            raise MachError(
-                KernReturn.KERN_RESOURCE_SHORTAGE,
-                f"{memory_bytes} bytes of memory are too few: a machine needs at least {MINIMUM_PAGES * page_size}",
-            )
         self.runtime = runtime
         self.ipc = ipc
         self.page_size = page_size
-        self.processor = Processor(runtime, calls_itself=pager_inside)
-        self.resident = ResidentPages(self.processor, frames, page_size, replacement, reserved)
-        self.objects = VmObjects(self.processor, self.resident)
-        self.manager = DefaultManager(self.processor, ipc, wait_for_successor)
-        self.pagers = Pagers(self.processor, ipc, self.resident, self.objects, self.manager)
-        self.laundry = Laundry(self.processor, self.resident, self.objects, self.pagers)
-        self.objects.goodbye = self.laundry
-        self.shadows = Shadows(self.objects, self.resident)
-        self.shadows.moved = self.pagers.moved
-        self.memory_objects = MemoryObjects(self.processor, self.resident, self.objects, self.pagers, self.laundry)
-        self.vm_fault = VmFault(
-            self.processor,
-            self.resident,
-            self.objects,
-            self.pagers,
-            self.laundry,
-            self.shadows,
-            pager_seconds,
-            cluster_pages,
-        )
-        self.vm_copy = VmCopy(self.processor, self.objects, self.resident, self.shadows, self.vm_fault)
-        self.wiring = VmWire(self.resident, self.shadows, self.vm_fault)
-        self.pageout = PageoutDaemon(
-            self.processor,
-            self.resident,
-            self.objects,
-            self.pagers,
-            self.laundry,
-            self.shadows,
-            pageout_time_scale,
-            cluster_pages,
-        )
-        self.device_memory = DeviceMemory(self.processor, self.resident, self.objects)
-        self.devices = DeviceService(runtime, ipc, self.processor, self.device_memory, self.manager)
-        self.processor.owers = Debts(self).owers
         self.tasks: dict[int, Task] = {}
         self._task_numbers = itertools.count(1)
         self._priv_port = ipc.allocate("host-priv")
         self.host_priv = self._priv_port.make_send()
+        self.processor = Processor(runtime, calls_itself=pager_inside)
+        frames = _frames(memory_bytes, page_size)
+        self.resident = ResidentPages(self.processor, frames, page_size, replacement, reserved)
+        self.manager = DefaultManager(self.processor, ipc, wait_for_successor)
+        self._assemble(pager_seconds, pageout_time_scale, cluster_pages)
+
+    def _assemble(self, pager_seconds: float | None, pageout_time_scale: float, cluster_pages: int) -> None:
+        """Each part is given those that it may call; where two call each other, the later one is made known after."""
+        processor, resident = self.processor, self.resident
+        self.objects = objects = VmObjects(processor, resident)
+        self.pagers = pagers = Pagers(processor, self.ipc, resident, objects, self.manager)
+        self.laundry = laundry = Laundry(processor, resident, objects, pagers)
+        objects.goodbye = laundry
+        self.shadows = shadows = Shadows(objects, resident)
+        shadows.moved = pagers.moved
+        self.memory_objects = MemoryObjects(processor, resident, objects, pagers, laundry)
+        paging = (processor, resident, objects, pagers, laundry, shadows)
+        self.vm_fault = VmFault(*paging, pager_seconds, cluster_pages)
+        self.pageout = PageoutDaemon(*paging, pageout_time_scale, cluster_pages)
+        self.vm_copy = VmCopy(processor, objects, resident, shadows, self.vm_fault)
+        self.wiring = VmWire(resident, shadows, self.vm_fault)
+        self.device_memory = DeviceMemory(processor, resident, objects)
+        self.devices = DeviceService(self.runtime, self.ipc, processor, self.device_memory, self.manager)
+        processor.owers = Debts(self).owers
 
     def start(self) -> None:
         if (tracer := self.runtime.tracer) is not None:
@@ -220,17 +204,22 @@ class Host:
         with self.processor.lock:
             self.resident.check(self.objects.by_id.values())
             self.objects.check()
-            references: dict[int, int] = {}
+            held = [entry.object for task in self.tasks.values() for entry in task.map.entries]
+            held += [object.shadow for object in self.objects.by_id.values()]
+            held += self.memory_objects.lock_requests.waiting
+            references = Counter(object.object_id for object in held if object is not None)
             for task in self.tasks.values():
                 task.check()
-                for entry in task.map.entries:
-                    if entry.object is not None:
-                        references[entry.object.object_id] = references.get(entry.object.object_id, 0) + 1
-            for object in self.objects.by_id.values():
-                if object.shadow is not None:
-                    references[object.shadow.object_id] = references.get(object.shadow.object_id, 0) + 1
-            for object in self.memory_objects.lock_requests.waiting:
-                references[object.object_id] = references.get(object.object_id, 0) + 1
             for number, count in references.items():
                 found = self.objects.by_id[number].references
                 assert found == count or (found > count and not at_rest), f"object {number}: references do not add up"
+
+
+def _frames(memory_bytes: int, page_size: int) -> int:
+    frames = memory_bytes // page_size
+    if frames < MINIMUM_PAGES:
+        raise MachError(
+            KernReturn.KERN_RESOURCE_SHORTAGE,
+            f"{memory_bytes} bytes of memory are too few: a machine needs at least {MINIMUM_PAGES * page_size}",
+        )
+    return frames

@@ -22,10 +22,11 @@ import click
 from bootfs.command_line import Size
 from bootfs.errors import FileSystemError
 from mach.codec import codec_of
+from mach.default_pager_figures import MeasureRecord
 from mach.message import MESSAGES
 from mach.ports import Ipc
 from mach.socket_carrier import Network, SocketInUse
-from mach.threads import NativeRuntime
+from mach.threads import NativeRuntime, Runtime
 from mach.threads.native import wall_clock
 from mach.threads.traced import traced
 from pager import wiring
@@ -37,7 +38,14 @@ from pager.readiness import tell_ready, tell_stopping
 from pager.storage import Disks, StorageError, find_paging_file, paging_file_name
 
 DRAIN_SECONDS = 10.0
+SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1}
 STACK_BYTES = 512 * 1024  # of each server thread: it is wired, so what it does not need is waste (paper, table 7-3)
+
+
+def _power_of_two(context: click.Context, parameter: click.Parameter, value: int) -> int:
+    if value & (value - 1) or not 512 <= value <= 65536:
+        raise click.BadParameter("a power of two from 512 to 65536 is needed")
+    return value
 
 
 @click.command(
@@ -46,8 +54,17 @@ STACK_BYTES = 512 * 1024  # of each server thread: it is wired, so what it does 
 )
 @click.argument("images", metavar="[IMAGE[:PATH]]...", nargs=-1)
 @click.option("--socket", "socket_path", required=True, metavar="PATH", help="Where to serve; mode 0600.")
-@click.option("--page-size", default=4096, show_default=True, metavar="BYTES", help="A power of two, 512 to 65536.")
-@click.option("--threads", default=3, show_default=True, metavar="N", help="Threads for temporary objects.")
+@click.option(
+    "--page-size",
+    default=4096,
+    callback=_power_of_two,
+    show_default=True,
+    metavar="BYTES",
+    help="A power of two, 512 to 65536.",
+)
+@click.option(
+    "--threads", type=click.IntRange(1, 64), default=3, show_default=True, help="Threads for temporary objects."
+)
 @click.option("--partition", metavar="NAME", help="The partition of the images to look in: a, s1a, 1.")
 @click.option("--offset", type=click.IntRange(0), metavar="BYTES", help="Where the file system begins in the images.")
 @click.option("-p", "--priority", type=click.IntRange(0, 32767), metavar="N", help="Of the images, as swapon's.")
@@ -93,60 +110,72 @@ def main(
     /mach_servers/paging_file, or PATH.  IMAGE:raw is all of what mkswap has marked.  SIGTERM lets what is under way
     end, and exits 0; SIGUSR1 says what each thread waits for.
     """
-    if page_size & (page_size - 1) or not 512 <= page_size <= 65536:
-        raise click.BadParameter("a power of two from 512 to 65536 is needed", param_hint="--page-size")
-    if not 1 <= threads <= 64:
-        raise click.BadParameter("1 to 64", param_hint="--threads")
-    signals = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before any thread: they are waited for below
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # before any thread: they are waited for below
+    runtime, tell_threads = _runtime(trace_path)
+    log = Log(runtime.now, wall_clock, log_form)
+    ipc = Ipc(runtime)
+    pager = DefaultPager(runtime, ipc, page_size, log, limits=Limits(client_objects, client_pages // page_size))
+    pager.disks = disks = Disks(direct=io == "direct" or (io == "auto" and wire))
+    _add_partitions(pager, disks, images, partition, offset, priority)
+    network = Network(ipc, lambda words: log(event("client_disconnected", words)))
+    measures = _prepare(pager, network, log, threads, wire)
+    _listen(network, socket_path, pager, allow_uid)
+    pager.start(threads)
+    stop_metrics = _serve_metrics(pager, metrics)
+    _ready(pager, socket_path, wiring.in_words(measures), ready_fd)
+    _await_the_end(log, tell_threads)
+    stop_metrics()
+    _drain(pager, network, disks, log)
+
+
+def _runtime(trace_path: str | None) -> tuple[Runtime, Callable[[], list[str]]]:
+    """Real threads, traced if that is wanted; and what tells of each what it waits for."""
     try:
         native = NativeRuntime(stack_bytes=STACK_BYTES)
-        runtime = traced(native, trace_path, "pager")
+        return traced(native, trace_path, "pager"), native.describe
     except OSError as error:
         raise click.ClickException(
             f"cannot write the trace to {trace_path}: {(error.strerror or '').lower()}"
         ) from None
-    log = Log(runtime.now, wall_clock, log_form)
-    ipc = Ipc(runtime)
-    pager = DefaultPager(runtime, ipc, page_size, log, limits=Limits(client_objects, client_pages // page_size))
-    disks = Disks(direct=io == "direct" or (io == "auto" and wire))
-    pager.disks = disks
+
+
+def _prepare(pager: DefaultPager, network: Network, log: Log, threads: int, wire: bool) -> tuple[MeasureRecord, ...]:
+    """Tell the pager of the process that it runs in, and wire that.  All that paging needs is there, and imported, by
+    then: nothing of it is to be made while it pages (P6)."""
     pager.secret = os.urandom(32)
-    for argument in images:
-        _add_partition(pager, disks, argument, partition, offset, priority)
-    network = Network(ipc, lambda words: log(event("client_disconnected", words)))
     pager.on_bug = lambda bug: log(describe_bug(bug))
     pager.carrier_totals = network.totals
     for message_class in MESSAGES.values():
-        codec_of(message_class)  # made now: nothing that paging needs is to be made, or imported, while it pages (P6)
+        codec_of(message_class)
     measures = wiring.wire(threads + 1) if wire else wiring.not_wired()
     pager.wired_bytes = lambda: wiring.wired_bytes(measures)
     pager.own_memory = lambda: (wiring.own_memory(), measures)
-    _listen(network, socket_path, pager, allow_uid)
-    pager.start(threads)
-    stop_metrics = _serve_metrics(pager, metrics) if metrics else None
-    _ready(pager, socket_path, wiring.in_words(measures), ready_fd)
-    while signal.sigwait(signals) == signal.SIGUSR1:
-        log.all([event("thread", line) for line in native.describe()])
-    if stop_metrics is not None:
-        stop_metrics()
-    _drain(pager, network, disks, log)
+    return measures
 
 
-def _add_partition(
-    pager: DefaultPager, disks: Disks, argument: str, partition: str | None, offset: int | None, priority: int | None
+def _add_partitions(
+    pager: DefaultPager,
+    disks: Disks,
+    images: tuple[str, ...],
+    partition: str | None,
+    offset: int | None,
+    priority: int | None,
 ) -> None:
-    """Find the paging file of an image, and give the pager its blocks."""
-    image, path = paging_file_name(argument)
-    try:
-        disk = disks.open(image)
-        blocks = find_paging_file(disk, image, path, partition, offset)
-        pager.store.add(f"{image}:{path}", disks.way_to(disk, blocks, pager.page_size), blocks, priority)
-    except (StorageError, BackingStoreError) as error:
-        raise click.ClickException(str(error)) from None
+    """Find the paging file of each image, and give the pager its blocks."""
+    for argument in images:
+        image, path = paging_file_name(argument)
+        try:
+            disk = disks.open(image)
+            blocks = find_paging_file(disk, image, path, partition, offset)
+            pager.store.add(f"{image}:{path}", disks.way_to(disk, blocks, pager.page_size), blocks, priority)
+        except (StorageError, BackingStoreError) as error:
+            raise click.ClickException(str(error)) from None
 
 
-def _serve_metrics(pager: DefaultPager, where: str) -> Callable[[], None]:
+def _serve_metrics(pager: DefaultPager, where: str | None) -> Callable[[], None]:
+    """Until the function that is returned is called."""
+    if where is None:
+        return lambda: None
     from pager.prometheus import serve_metrics  # brings http.server: only where it is wanted
 
     try:
@@ -177,6 +206,11 @@ def _ready(pager: DefaultPager, socket_path: str, wired: str, ready_fd: int | No
         tell_ready(ready_fd)
     except OSError as error:
         raise click.ClickException(f"--ready-fd {ready_fd}: {(error.strerror or '').lower()}") from None
+
+
+def _await_the_end(log: Log, tell_threads: Callable[[], list[str]]) -> None:
+    while signal.sigwait(SIGNALS) == signal.SIGUSR1:
+        log.all([event("thread", line) for line in tell_threads()])
 
 
 def _drain(pager: DefaultPager, network: Network, disks: Disks, log: Log) -> None:

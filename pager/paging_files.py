@@ -65,7 +65,7 @@ def _add(pager: DefaultPager, message: DefaultPagerPagingStorage) -> tuple[KernR
             raise
     except (StorageError, BackingStoreError) as error:
         return INVALID, str(error)
-    words = f"paging on {message.name} too: {blocks.size} bytes"
+    words = f"paging on {message.name}: {blocks.size} bytes more"
     pager.report(event("storage_added", words, partition=message.name, bytes=blocks.size))
     pager.space_changed()
     return KernReturn.KERN_SUCCESS, ""
