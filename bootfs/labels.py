@@ -1,9 +1,10 @@
-"""Partition tables: MBR, GPT, BSD disklabel (also inside an MBR slice or a GPT partition), Sun and NeXT labels.
+"""Partition tables: MBR, GPT, Apple's map; BSD, DragonFly, Sun, Solaris and NeXT labels, on a disk or in a slice.
 
 Interface:
     Partition                  its name, the table it is in, where it is
     partitions(device)         all there are, in the order of their names' tables; a table that is not sound has none
-    Names are FreeBSD's: s1, s2 ... in an MBR, p1, p2 ... in a GPT, a, b ... in a label; s1a, p1a ... in one in those.
+    Names are FreeBSD's: s1, s2 ... in an MBR or Apple's map, p1, p2 ... in a GPT, a, b ... in a label; s1a, p1a ... in
+    one in those.
 Not here: what is in a partition (disk). Every table is bounded: garbage in one costs no more than a few reads.
 """
 
@@ -23,7 +24,7 @@ from bootfs.device import BlockDevice
 from bootfs.layout import DEV_BSIZE, ByteOrder
 from bootfs.layout_format import Record, record
 
-Table = Literal["mbr", "gpt", "bsd", "sun", "next"]
+Table = Literal["mbr", "gpt", "apple", "bsd", "bsd64", "sun", "vtoc", "next"]
 
 ORDERS: tuple[ByteOrder, ...] = ("little", "big")
 LABEL_AREA = 2 * DEV_BSIZE  # bytes that a BSD label is somewhere in:
@@ -33,6 +34,7 @@ EXTENDED = (0x05, 0x0F, 0x85)
 PROTECTIVE = 0xEE
 MAX_LOGICAL = 60
 MAX_GPT_ENTRIES = 1024
+MAX_APPLE_ENTRIES = 64
 NEXT_LABEL_AREA = 8192
 NEXT_LABEL_PLACES = tuple(sector * size for sector in (0, 15, 30, 45) for size in (DEV_BSIZE, 2 * DEV_BSIZE))
 
@@ -53,8 +55,8 @@ class Partition:
 
 def partitions(device: BlockDevice) -> tuple[Partition, ...]:
     """The partitions of a device, those of no size and those beyond it left out. FileSystemError: the device's own."""
-    found = list(_gpt(device)) or list(_mbr(device))
-    found += [*_disklabel(device, "", 0, device.size), *_sun(device), *_next(device, "", 0, device.size)]
+    found = list(_gpt(device)) or list(_mbr(device)) or list(_apple(device))
+    found += [*_labels(device, "", 0, device.size), *_sun(device)]
     return tuple(found)
 
 
@@ -91,7 +93,7 @@ def _mbr(device: BlockDevice) -> Iterator[Partition]:
         if entry["type"] in EXTENDED:
             yield from _logical(device, start)
         elif entry["type"] != PROTECTIVE:
-            yield from _slice(device, f"s{entry['number']}", start, size)
+            yield from _slice(device, f"s{entry['number']}", "mbr", start, size)
 
 
 def _logical(device: BlockDevice, extended: int) -> Iterator[Partition]:
@@ -107,17 +109,24 @@ def _logical(device: BlockDevice, extended: int) -> Iterator[Partition]:
                 following = extended + entry["start"] * DEV_BSIZE
             else:
                 start, size = at + entry["start"] * DEV_BSIZE, entry["sectors"] * DEV_BSIZE
-                yield from _slice(device, f"s{number}", start, size)
+                yield from _slice(device, f"s{number}", "mbr", start, size)
         if following is None:
             return
         at = following
 
 
-def _slice(device: BlockDevice, name: str, offset: int, size: int) -> Iterator[Partition]:
+def _slice(device: BlockDevice, name: str, table: Table, offset: int, size: int) -> Iterator[Partition]:
     """A slice and what the labels in it divide it into."""
-    yield from _partition(device, name, "mbr", offset, size)
-    yield from _disklabel(device, name, offset, size)
-    yield from _next(device, name, offset, size)
+    yield from _partition(device, name, table, offset, size)
+    yield from _labels(device, name, offset, size)
+    yield from _vtoc(device, name, offset)
+
+
+def _labels(device: BlockDevice, slice_name: str, base: int, size: int) -> Iterator[Partition]:
+    """The labels that may be on a whole disk or in a slice of it."""
+    yield from _disklabel(device, slice_name, base, size)
+    yield from _disklabel64(device, slice_name, base)
+    yield from _next(device, slice_name, base, size)
 
 
 # GPT
@@ -155,8 +164,27 @@ def _gpt_entries(device: BlockDevice, header: dict[str, Any], sector: int) -> It
         entry = form.unpack(data, number * size)
         if any(entry["type"]):
             offset, length = entry["first"] * sector, (entry["last"] - entry["first"] + 1) * sector
-            yield from _partition(device, f"p{number + 1}", "gpt", offset, length)
-            yield from _disklabel(device, f"p{number + 1}", offset, length)
+            yield from _slice(device, f"p{number + 1}", "gpt", offset, length)
+
+
+# Apple
+
+
+def _apple(device: BlockDevice) -> Iterator[Partition]:
+    """The entries of the map, which has one for itself too; the first block tells the size of all."""
+    first = _read(device, 0, DEV_BSIZE)
+    sector = int.from_bytes(first[2:4], "big")
+    if first[:2] != layout.APPLE_DRIVER or not _is_sector_size(sector):
+        return
+    form = record(layout.apple_partition())
+    for number in range(1, MAX_APPLE_ENTRIES + 1):
+        data = _read(device, number * sector, form.size)
+        if len(data) < form.size or data[:2] != layout.APPLE_PARTITION:
+            return
+        entry = form.unpack(data)
+        yield from _slice(
+            device, f"s{number}", "apple", entry["pmPyPartStart"] * sector, entry["pmPartBlkCnt"] * sector
+        )
 
 
 # BSD disklabel
@@ -205,6 +233,24 @@ def _label_partitions(
         yield from _partition(device, f"{slice_name}{chr(ord('a') + number)}", table, start, length)
 
 
+def _disklabel64(device: BlockDevice, slice_name: str, base: int) -> Iterator[Partition]:
+    """DragonFly's: all in bytes, from the start of the slice."""
+    head, entry = record(layout.disklabel64()), record(layout.disklabel64_partition())
+    data = _read(device, base + layout.DISKLABEL64_AT, head.size + layout.MAXPARTITIONS64 * entry.size)
+    if len(data) < head.size:
+        return
+    label = head.unpack(data)
+    count = label["d_npartitions"]
+    end = head.size + count * entry.size
+    if label["d_magic"] != layout.DISKMAGIC64 or count > layout.MAXPARTITIONS64 or end > len(data):
+        return
+    if zlib.crc32(data[:4] + bytes(4) + data[8:end]) != label["d_crc"]:
+        return
+    for number, one in enumerate(_array(entry, data, head.size, count)):
+        name = f"{slice_name}{chr(ord('a') + number)}"
+        yield from _partition(device, name, "bsd64", base + one["p_boffset"], one["p_bsize"])
+
+
 def _xor_words(data: bytes) -> int:
     return reduce(xor, struct.unpack(f"<{len(data) // 2}H", data), 0)
 
@@ -217,7 +263,7 @@ def _array(form: Record, data: bytes, at: int, count: int) -> list[dict[str, int
     return [form.unpack(data, at + number * form.size) for number in range(count)]
 
 
-# Sun and NeXT
+# Sun, Solaris on x86, NeXT
 
 
 def _sun(device: BlockDevice) -> Iterator[Partition]:
@@ -232,6 +278,20 @@ def _sun(device: BlockDevice) -> Iterator[Partition]:
     for number, one in enumerate(_array(entry, data, layout.SUN_PARTITIONS_AT, 8)):
         offset, length = one["dkl_cylno"] * cylinder, one["dkl_nblk"] * DEV_BSIZE
         yield from _partition(device, chr(ord("a") + number), "sun", offset, length)
+
+
+def _vtoc(device: BlockDevice, slice_name: str, base: int) -> Iterator[Partition]:
+    """Solaris on x86, in a slice of its own: the letters stand for its slices 0 to 15."""
+    form, entry = record(layout.vtoc()), record(layout.vtoc_partition())
+    data = _read(device, base + layout.VTOC_AT, form.size)
+    if len(data) < form.size or _xor_words(data):
+        return
+    label = form.unpack(data)
+    if (label["v_sanity"], label["dkl_magic"]) != (layout.VTOC_SANITY, layout.SUN_MAGIC):
+        return
+    for number, one in enumerate(_array(entry, data, layout.VTOC_PARTITIONS_AT, layout.VTOC_PARTITIONS)):
+        name = f"{slice_name}{chr(ord('a') + number)}"
+        yield from _partition(device, name, "vtoc", base + one["p_start"] * DEV_BSIZE, one["p_size"] * DEV_BSIZE)
 
 
 def _next(device: BlockDevice, slice_name: str, base: int, size: int) -> Iterator[Partition]:

@@ -5,18 +5,22 @@ Interface: cached factories, as in layout; turn them into fast formats with layo
     gpt_header(), gpt_entry()
     disklabel(order), disklabel_partition(order)    struct disklabel of the BSDs up to its partitions; one of these
     sun_label(), sun_partition()                    struct dk_label, 512 bytes; one of its 8 partitions
+    disklabel64(), disklabel64_partition()          DragonFly's struct disklabel64 from d_magic on; its partitions
+    vtoc(), vtoc_partition()                        Solaris on x86: struct dk_label; one of its 16 partitions
+    apple_partition()                               an entry of Apple's partition map
     next_label(), next_partition()                  struct disk_label up to its partitions; one of the 8
 Not here: where they are, what they mean (labels).
 
 Sources: 4.3BSD-Tahoe sys/h/disklabel.h, FreeBSD sys/sys/disklabel.h and diskmbr.h, UEFI 2.10 chapter 5, SunOS
-sun/dklabel.h, NetBSD sys/sys/bootblock.h (struct next68k_disklabel).
+sun/dklabel.h, illumos usr/src/uts/common/sys/dklabel.h, DragonFly sys/sys/disklabel64.h, Linux block/partitions/mac.h,
+NetBSD sys/sys/bootblock.h (struct next68k_disklabel).
 """
 
 from __future__ import annotations
 
 from functools import cache
 
-from construct import Array, Bytes, Int16ub, Int32ub, Int64ul, Struct
+from construct import Array, Bytes, Int16ub, Int16ul, Int32ub, Int32ul, Int64ul, Struct
 
 from bootfs.layout import ByteOrder, Construct, _names, _Words
 
@@ -28,6 +32,14 @@ DISKMAGIC = 0x82564557
 MAXPARTITIONS = 22  # the most that any BSD has in a label (NetBSD)
 SUN_MAGIC = 0xDABE
 SUN_PARTITIONS_AT = 444
+DISKLABEL64_AT = 512  # on the disk or in its slice, whatever the size of a sector
+DISKMAGIC64 = 0xC4464C59
+MAXPARTITIONS64 = 32
+VTOC_AT = 512  # in its slice
+VTOC_SANITY = 0x600DDEEE
+VTOC_PARTITIONS_AT = 72
+VTOC_PARTITIONS = 16
+APPLE_DRIVER, APPLE_PARTITION = b"ER", b"PM"  # of the first block of a disk, and of an entry
 NEXT_VERSIONS = (0x4E655854, 0x646C5632, 0x646C5633)  # "NeXT", "dlV2", "dlV3"
 NEXT_PARTITIONS = 8
 
@@ -102,6 +114,44 @@ def sun_label() -> Construct:
 def sun_partition() -> Construct:
     """struct dk_map: the cylinder where it begins, and its sectors."""
     return Struct("dkl_cylno" / Int32ub, "dkl_nblk" / Int32ub)
+
+
+@cache
+def disklabel64() -> Construct:
+    """struct disklabel64 from d_magic to its partitions: 200 bytes. d_crc is the CRC-32 with itself as 0."""
+    fields = [name / Int32ul for name in ("d_magic", "d_crc", "d_align", "d_npartitions")]
+    fields += ["d_stor_uuid" / Bytes(16)]
+    fields += [f"d_{name}" / Int64ul for name in ("total_size", "bbase", "pbase", "pstop", "abase")]
+    return Struct(*fields, "d_packname" / Bytes(64), "d_reserved" / Bytes(64))
+
+
+@cache
+def disklabel64_partition() -> Construct:
+    """struct partition64: 64 bytes; size and offset in the slice are bytes."""
+    fields = ["p_boffset" / Int64ul, "p_bsize" / Int64ul, "p_fstype" / Bytes(4), "p_unused" / Bytes(12)]
+    return Struct(*fields, "p_type_uuid" / Bytes(16), "p_stor_uuid" / Bytes(16))
+
+
+@cache
+def vtoc() -> Construct:
+    """struct dk_label of Solaris on x86: one sector, little endian. dkl_cksum makes its 16-bit words xor to 0."""
+    fields = ["v_bootinfo" / Bytes(12), "v_sanity" / Int32ul, "v_version" / Int32ul, "v_volume" / Bytes(8)]
+    fields += ["v_sectorsz" / Int16ul, "v_nparts" / Int16ul, "v_reserved" / Bytes(40), "v_part" / Bytes(192)]
+    return Struct(*fields, "dkl_rest" / Bytes(244), "dkl_magic" / Int16ul, "dkl_cksum" / Int16ul)
+
+
+@cache
+def vtoc_partition() -> Construct:
+    """struct dkl_partition: 12 bytes; start in the slice, and size, in sectors."""
+    return Struct("p_tag" / Int16ul, "p_flag" / Int16ul, "p_start" / Int32ul, "p_size" / Int32ul)
+
+
+@cache
+def apple_partition() -> Construct:
+    """The head of an entry of Apple's partition map, one a block from block 1 on: 80 bytes, big endian."""
+    fields = ["pmSig" / Bytes(2), "pmSigPad" / Bytes(2)]
+    fields += [name / Int32ub for name in ("pmMapBlkCnt", "pmPyPartStart", "pmPartBlkCnt")]
+    return Struct(*fields, "pmPartName" / Bytes(32), "pmParType" / Bytes(32))
 
 
 @cache

@@ -81,6 +81,11 @@ SECTIONS: list[tuple[str, list[tuple[str, Any, str]]]] = [
         ("struct partition", layout_labels.disklabel_partition("little"), ""),
         ("Sun struct dk_label", layout_labels.sun_label(), "Sector 0; big endian."),
         ("NeXT struct disk_label", layout_labels.next_label(), "Big endian; then eight partitions."),
+        ("struct disklabel64 (DragonFly)", layout_labels.disklabel64(), "At byte 512; then its partitions."),
+        ("struct partition64", layout_labels.disklabel64_partition(), ""),
+        ("Solaris x86 struct dk_label", layout_labels.vtoc(), "In sector 1 of its slice."),
+        ("Solaris x86 struct dkl_partition", layout_labels.vtoc_partition(), ""),
+        ("Apple partition map entry", layout_labels.apple_partition(), "One a block, from block 1 on."),
         ("NeXT struct partition", layout_labels.next_partition(), ""),
     ]),
     ("ext2", [

@@ -103,3 +103,30 @@ def next_label(version: int, front: int, places: list[tuple[int, int]], sector: 
         raw += bytes(1670 * 4)
     total = sum(struct.unpack(f">{len(raw) // 2}H", raw))
     return raw + struct.pack(">H", (total + (total >> 16)) & 0xFFFF)
+
+
+def disklabel64(places: list[tuple[int, int]]) -> bytes:
+    """DragonFly's label, the first 512 bytes with it: partitions by byte and length. (By hand, from its header.)"""
+    table = b"".join(struct.pack("<2Q48x", *place) for place in places)
+    rest = struct.pack("<2I16x5Q128x", 1 << 20, len(places), 0, 0, 0, 0, 0) + table
+    magic = struct.pack("<I", 0xC4464C59)
+    return bytes(512) + magic + struct.pack("<I", zlib.crc32(magic + bytes(4) + rest)) + rest
+
+
+def vtoc(places: list[tuple[int, int]]) -> bytes:
+    """The label of Solaris on x86, the sector before it with it: partitions by sector and count. (By hand.)"""
+    table = b"".join(struct.pack("<2H2I", 2, 0, *place) for place in places).ljust(16 * 12, b"\0")
+    label = struct.pack("<12x2I8s2H40x", 0x600DDEEE, 1, b"test", 512, len(places)) + table
+    label = label.ljust(508, b"\0") + struct.pack("<H", 0xDABE)
+    checksum = 0
+    for word in struct.unpack("<255H", label):
+        checksum ^= word
+    return bytes(512) + label + struct.pack("<H", checksum)
+
+
+def apple_map(places: list[tuple[int, int]], sector: int = SECTOR) -> bytes:
+    """The first blocks of a disk of Apple's: partitions by block and count, the first of them the map. (By hand.)"""
+    entries = [(1, len(places) + 1), *places]
+    blocks = [struct.pack(">2sHI", b"ER", sector, 8192)]
+    blocks += [struct.pack(">2s2x3I32s32s", b"PM", len(entries), *one, b"name", b"Apple_UFS") for one in entries]
+    return b"".join(block.ljust(sector, b"\0") for block in blocks)

@@ -10,7 +10,18 @@ from click.testing import CliRunner
 from ffs_builder import Builder
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from label_builder import disk, disklabel, next_label, put, sun_label, write_gpt, write_mbr
+from label_builder import (
+    apple_map,
+    disk,
+    disklabel,
+    disklabel64,
+    next_label,
+    put,
+    sun_label,
+    vtoc,
+    write_gpt,
+    write_mbr,
+)
 
 from bootfs.command import cli
 from bootfs.device import MemoryDevice
@@ -143,6 +154,47 @@ def test_a_next_label_counts_from_its_front_porch(version: int, copy: int) -> No
     assert names(MemoryDevice(image)) == [b"/next"]
 
 
+@pytest.mark.parametrize("base", [0, MIB])
+def test_a_label_of_dragonfly_counts_bytes_from_its_slice(base: int) -> None:
+    image = disk(4 * MIB, {base + MIB: small("dragonfly")})
+    put(image, base, disklabel64([(MIB, MIB), (0, 0), (2 * MIB, 8 * MIB)]))
+    name = ""
+    if base:
+        write_mbr(image, [(0xA5, 2048, 6144)])
+        name = "s1"
+    found = places(image)
+    assert found[f"{name}a"] == (base + MIB, MIB)
+    assert found[f"{name}c"] == (base + 2 * MIB, 2 * MIB - base)  # cut at the end of the disk
+    assert f"{name}b" not in found
+    assert names(MemoryDevice(image)) == [b"/dragonfly"]
+    image[base + 512 + 100] ^= 1
+    assert f"{name}a" not in places(image)
+
+
+def test_a_label_of_solaris_on_x86_is_in_a_slice_and_counts_from_it() -> None:
+    image = disk(4 * MIB, {2 * MIB: small("solaris")})
+    write_mbr(image, [(0xBF, 2048, 6144)])
+    put(image, MIB, vtoc([(2048, 2048), (0, 0), (0, 6144)]))
+    assert places(image) == {"s1": (MIB, 3 * MIB), "s1a": (2 * MIB, MIB), "s1c": (MIB, 3 * MIB)}
+    assert names(MemoryDevice(image)) == [b"/solaris"]
+    image[MIB + 512 + 100] ^= 1
+    assert places(image) == {"s1": (MIB, 3 * MIB)}
+
+
+@pytest.mark.parametrize("sector", [512, 2048])
+def test_a_map_of_apple_has_an_entry_a_block_and_its_parts_may_have_a_next_label(sector: int) -> None:
+    image = disk(4 * MIB, {MIB: small("apple", "big"), 3 * MIB: small("rhapsody", "big", "4.3")})
+    put(image, 0, apple_map([(MIB // sector, MIB // sector), (2 * MIB // sector, 2 * MIB // sector)], sector))
+    put(image, 2 * MIB, next_label(0x646C5633, 160, [(864, 1024)]))
+    found = places(image)
+    assert found["s2"] == (MIB, MIB)
+    assert found["s3a"] == (3 * MIB, MIB)
+    assert names(MemoryDevice(image), "s2") == [b"/apple"]
+    assert names(MemoryDevice(image), "s3a") == [b"/rhapsody"]
+    image[sector] = 0
+    assert places(image) == {}
+
+
 def test_the_one_file_system_needs_no_name_and_several_are_listed() -> None:
     image = disk(4 * MIB, {MIB: small("one"), 2 * MIB: small("two", "big", "4.3")})
     write_mbr(image, [(0xA5, 2048, 2048), (0xA5, 4096, 2048)])
@@ -195,15 +247,19 @@ def test_every_command_takes_a_partition(tmp_path: Path) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(data=st.data(), kind=st.sampled_from(["mbr", "gpt", "bsd", "sun", "next"]))
+@given(data=st.data(), kind=st.sampled_from(["mbr", "gpt", "bsd", "sun", "next", "bsd64", "vtoc", "apple"]))
 def test_a_damaged_table_gives_partitions_of_the_disk_or_none(data: st.DataObject, kind: str) -> None:
     image = disk(128 * 1024, {})
     if kind == "mbr":
         write_mbr(image, [(0xA5, 16, 64), (0x05, 32, 64)])
     elif kind == "gpt":
         write_gpt(image, [(16, 64)])
+    elif kind == "vtoc":
+        put(image, 1024, vtoc([(16, 64)]))
+        write_mbr(image, [(0xBF, 2, 128)])
     else:
         labels = {"bsd": disklabel("big", [(16, 64)]), "sun": sun_label([(1, 64)])}
+        labels |= {"bsd64": disklabel64([(8192, 65536)]), "apple": apple_map([(16, 64)])}
         put(image, 0, labels.get(kind) or next_label(0x646C5633, 16, [(0, 16)]))
     for _ in range(data.draw(st.integers(0, 4))):
         image[data.draw(st.integers(0, 2048))] = data.draw(st.integers(0, 255))
