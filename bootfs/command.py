@@ -24,6 +24,7 @@ from bootfs.command_line import (
     opened,
     print_json,
     print_json_list,
+    print_json_object,
     printable,
 )
 
@@ -192,19 +193,19 @@ def manifest(image: str, partition: str | None, offset: int | None, as_json: boo
     Example:  bootfs manifest --json disk.img > disk.json
     """
     from bootfs.lookup import as_bytes
-    from bootfs.manifest import manifest as make_manifest
+    from bootfs.manifest import manifest_lines
 
     with opened(image, partition, offset) as file_system:
-        found = make_manifest(file_system, hash_name, as_bytes(path))
+        lines = manifest_lines(file_system, hash_name, as_bytes(path))
         if as_json:
-            print_json(found)
+            print_json_object(lines)
             return
-        for name, entry in found.items():
+        for name, entry in lines:
             digest = entry.get(hash_name) or "-"
             target = f" -> {printable(entry['target'])}" if "target" in entry else ""
-            click.echo(
+            sys.stdout.write(
                 f"{entry['kind']:5} {entry['mode']:04o} {entry['ino']:7} {entry['size']:10} "
-                f"{digest} {printable(name)}{target}"
+                f"{digest} {printable(name)}{target}\n"
             )
 
 

@@ -3,7 +3,7 @@
 Interface:
     Refusal, Commands                  a failure shown as one line, exit 1; a group whose commands all fail so
     on_image, json_option, opened      IMAGE, --partition, --offset; --json; the file system that they mean
-    printable, print_json, print_json_list, moment, name_shown    facts as text
+    printable, print_json, print_json_list, print_json_object, moment, name_shown    facts as text
 Not here: any command. All but click is imported when a command needs it, so that --help is quick.
 """
 
@@ -114,11 +114,20 @@ def print_json(value: Any) -> None:
 
 def print_json_list(values: Iterable[Any]) -> None:
     """As print_json of a list, but each value is printed as it comes."""
-    before = "["
-    for value in values:
-        click.echo(f"{before}\n" + textwrap.indent(json.dumps(value, indent=1), " "), nl=False)
+    _print_parts("[]", (json.dumps(value, indent=1) for value in values))
+
+
+def print_json_object(items: Iterable[tuple[str, Any]]) -> None:
+    """As print_json of a dictionary, but each item is printed as it comes."""
+    _print_parts("{}", (f"{json.dumps(key)}: {json.dumps(value, indent=1)}" for key, value in items))
+
+
+def _print_parts(brackets: str, parts: Iterable[str]) -> None:
+    before = brackets[0]
+    for part in parts:
+        sys.stdout.write(f"{before}\n" + textwrap.indent(part, " "))
         before = ","
-    click.echo("[]" if before == "[" else "\n]")
+    sys.stdout.write(f"{brackets}\n" if before == brackets[0] else f"\n{brackets[1]}\n")
 
 
 def moment(seconds: int) -> str:

@@ -2,6 +2,7 @@
 
 Interface:
     manifest(file_system, hash_name, top)    {path: facts}, the keys those that the `bootfs manifest` contract has
+    manifest_lines(...)                      the same, one path after another
     facts(file_system, inode)                the facts without a hash
 Not here: output.
 """
@@ -9,6 +10,7 @@ Not here: output.
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
 from bootfs.blocklist import Hole
@@ -49,6 +51,13 @@ def facts(file_system: MountedFileSystem, inode: Inode) -> dict[str, Any]:
 def manifest(
     file_system: MountedFileSystem, hash_name: HashName = "sha256", top: bytes = b"/"
 ) -> dict[str, dict[str, Any]]:
+    """All at once, as manifest_lines gives it; for disks that are small enough."""
+    return dict(manifest_lines(file_system, hash_name, top))
+
+
+def manifest_lines(
+    file_system: MountedFileSystem, hash_name: HashName = "sha256", top: bytes = b"/"
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """The facts of `top` and all below it, by full path; files with their hash under the name of the hash.
 
     FileSystemError as from the reads, and FS_INVALID_FS when the files together map more than the disk holds (so many
@@ -56,13 +65,11 @@ def manifest(
     have been hashed.
     """
     hashes = _Hashes(file_system, hash_name)
-    found: dict[str, dict[str, Any]] = {}
     for path, inode in file_system.walk(top):
         entry = facts(file_system, inode)
         if inode.kind == "file" and hash_name != "none":
             entry[hash_name] = hashes.of(inode)
-        found[shown(path)] = entry
-    return found
+        yield shown(path), entry
 
 
 class _Hashes:
@@ -76,6 +83,8 @@ class _Hashes:
         self.holes_left = MAX_HOLES
 
     def of(self, inode: Inode) -> str | None:
+        if inode.nlink <= 1:
+            return self.make(inode)
         if inode.ino not in self.known:
             self.known[inode.ino] = self.make(inode)
         return self.known[inode.ino]
