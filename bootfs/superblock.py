@@ -210,7 +210,7 @@ def find_superblock(device: BlockDevice) -> Superblock:
 
 
 def _has_apple_label(device: BlockDevice) -> bool:
-    """Mac OS X: directories as NeXT had them, on disks that say nothing else of it (NetBSD ufs/ufs/dinode.h)."""
+    """Mac OS X: directories as NeXT had them, on disks that say nothing else of it (NetBSD ufs/ffs/fs.h)."""
     end = APPLE_LABEL_AT + len(APPLE_LABEL)
     return device.size >= end and device.read(APPLE_LABEL_AT, len(APPLE_LABEL)) == APPLE_LABEL
 

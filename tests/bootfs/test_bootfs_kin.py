@@ -11,7 +11,7 @@ from test_bootfs_tree import failing
 from bootfs.device import MemoryDevice
 from bootfs.errors import FsCode
 from bootfs.filesystem import FileSystem
-from bootfs.layout import APPLE_LABEL, APPLE_LABEL_AT, FS_UFS2EA_MAGIC, IC_FASTLINK, SUN_MASKS_AT
+from bootfs.layout import FS_UFS2EA_MAGIC, IC_FASTLINK, SUN_MASKS_AT
 
 ORDERS = pytest.mark.parametrize("order", ["little", "big"])
 
@@ -49,7 +49,7 @@ def test_mac_os_x_does_too_and_has_a_label_to_know_it_by() -> None:
     fs = FileSystem.open(MemoryDevice(builder.image))
     with failing(FsCode.FS_INVALID_FS, "leaves its chunk"):
         list(fs.entries(fs.root()))
-    builder.image[APPLE_LABEL_AT : APPLE_LABEL_AT + 4] = APPLE_LABEL
+    builder.image[7168 : 7168 + 4] = struct.pack(">I", 0x4C41424C)
     fs = FileSystem.open(MemoryDevice(builder.image))
     assert [entry.name for entry in fs.entries(fs.root())] == names
 
