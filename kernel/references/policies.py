@@ -8,6 +8,8 @@ Interface:
 Policies: fifo; clock (one hand, a reference bit); second chance (Mach's: an active and an inactive queue, where a page
 that is found referenced at the head of the inactive queue goes back to the active one, mach.md 5.6); lru; opt
 (Belady's: evicts the page that is wanted last).  Each counts demand faults on an empty memory, first touches included.
+What a policy is, kernel/replacement/ says; here the same is done over rows of numbers, for traces of ten million
+references, and a test holds each to the policy of its name.
 
 What may be left out of a trace: while only two pages alternate, both are there after the first few references, and all
 that those in the middle could do, setting reference bits, has been done (test: counts with and without are the same).
@@ -23,8 +25,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from kernel.replacement.second_chance import inactive_target
+
 KEPT_BEFORE, KEPT_AFTER = 6, 2  # of a row in which two pages alternate
-INACTIVE_PART = 2 / 3  # of all pages (mach.md 4.4)
 
 Numbers = NDArray[np.int64]
 
@@ -159,7 +162,7 @@ def second_chance(trace: PageTrace, frames: int) -> int:
     referenced = [-1] * trace.distinct
     active: OrderedDict[int, None] = OrderedDict()
     inactive: OrderedDict[int, None] = OrderedDict()
-    target = max(1, int(frames * INACTIVE_PART))
+    target = max(1, inactive_target(frames, 0))
     faults = 0
     for page in trace.references:
         if referenced[page] >= 0:

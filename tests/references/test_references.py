@@ -15,8 +15,10 @@ from daemons import refused, run
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kernel.page import Frames, Page, PageQueue
 from kernel.references.lackey import BadReferences, page_references
 from kernel.references.policies import POLICIES, PageTrace, clock, fifo, lru_faults, opt, second_chance
+from kernel.replacement import POLICIES as KERNEL_POLICIES
 
 TRACE = Path(__file__).resolve().parents[2] / "fixtures" / "traces" / "true.lackey.gz"
 PAGE = 4096
@@ -101,6 +103,40 @@ def test_nothing_is_better_than_opt_and_with_memory_for_all_only_first_touches_f
     for policy in POLICIES.values():
         assert policy(trace, frames) >= best
         assert policy(trace, len(set(pages))) == len(set(pages))
+
+
+def by_the_kernels_policy(name: str, pages: list[int], frames: int) -> int:
+    """The policy that a machine's pageout asks, told of every reference and asked for one victim a fault."""
+    memory = Frames(frames)
+    policy = KERNEL_POLICIES[name](PageQueue(memory, "active"), PageQueue(memory, "inactive"))
+    free = [Page(memory, frame) for frame in range(frames)]
+    there: dict[int, Page] = {}
+    faults = 0
+    for number in pages:
+        if number in there:
+            policy.touched(there[number])
+            continue
+        faults += 1
+        if not free:
+            victim = policy.victim()
+            assert victim is not None
+            policy.remove(victim)
+            del there[next(one for one, page in there.items() if page.frame == victim.frame)]
+            free.append(victim)
+        page = there[number] = free.pop()
+        policy.activate(page)
+        policy.touched(page)
+    return faults
+
+
+@pytest.mark.parametrize("name", ["fifo", "clock", "second-chance", "lru"])
+@given(rows | alternating, st.integers(2, 10))
+def test_what_counts_a_traces_faults_is_the_policy_that_a_machine_runs(
+    name: str, pages: list[int], frames: int
+) -> None:
+    """One definition: that of kernel/replacement/.  The counts, made over rows of numbers for speed, are the same."""
+    counted = POLICIES[name.replace("-", " ")](trace_of(pages, strip=False), frames)
+    assert counted == by_the_kernels_policy(name, pages, frames)
 
 
 def test_belady_saw_fifo_do_worse_with_more_memory() -> None:
