@@ -199,7 +199,7 @@ def _ready(pager: DefaultPager, socket_path: str, wired: str, ready_fd: int | No
     space = pager.store.total_pages * pager.page_size / (1 << 20)
     partitions = len(pager.store.partitions())
     click.echo(
-        f"pagerd: ready at {socket_path}: {space:g} MiB in {partitions} partition{'s' if partitions > 1 else ''}, "
+        f"pagerd: ready at {socket_path}: {space:g} MiB in {partitions} partition{'s' if partitions != 1 else ''}, "
         f"pages of {pager.page_size}, {wired}"
     )
     try:

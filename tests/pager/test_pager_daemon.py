@@ -57,6 +57,20 @@ def test_the_log_is_for_people_or_one_json_object_a_line(disk: Path, tmp_path: P
         assert record["time"] > 1_700_000_000
 
 
+def test_space_brought_to_a_pager_that_has_none_is_told_in_sentences_that_are_right(disk: Path, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with started("pagerd", "--socket", path, "--no-wire", ready="0 MiB in 0 partitions") as process:
+        run("pagerctl", "--socket", path, "add", disk)
+        assert end(process) == 0
+        _, stderr = process.communicate()
+    assert stderr == f"pagerd: paging on {disk}:/mach_servers/paging_file: {2 << 20} bytes more\n"
+
+
+@pytest.mark.parametrize(("option", "value"), [("--page-size", "1000"), ("--page-size", "256"), ("--threads", "65")])
+def test_a_size_or_number_that_cannot_be_is_a_usage_error(tmp_path: Path, option: str, value: str) -> None:
+    refused("pagerd", "--socket", tmp_path / "s", option, value, words=f"Invalid value for '{option}'", status=2)
+
+
 def test_a_removal_is_logged_with_its_facts(disk: Path, tmp_path: Path) -> None:
     path, more = tmp_path / "s", tmp_path / "more.img"
     run("mkpagingfile", more, "--size", "8M", "--paging-size", "2M")
