@@ -82,6 +82,7 @@ class Client:
         self.world, self.chance, self.key = world, chance, key
         self.kernel = MortalKernel(world.runtime, world.ipc, world.service, PAGES * PAGE)
         self.kernel.watch(world.ipc)
+        world.objects.append(self.kernel.memory_object.port)
         self.model: dict[int, bytes] = {}
 
     def live(self) -> None:

@@ -30,7 +30,7 @@ from mach.default_pager import (
     StorageAction,
 )
 from mach.message import Message
-from mach.ports import DeadPort, Ipc, SendOnceRight, SendRight
+from mach.ports import DeadPort, Ipc, Port, ReceiveRight, SendOnceRight, SendRight
 from mach.rpc import call
 from mach.threads.simulated import SimulatedRuntime
 from pager.default_pager import DefaultPager
@@ -130,6 +130,7 @@ class World:
         self.enough = 6 if self.way == "full" else 2 * 3 * PAGES + 10  # pages of all clients, and bad blocks
         self.pager: DefaultPager | None = None
         self.service: SendRight | None = None
+        self.objects: list[Port] = []  # that clients had made of the pager
 
     # -- the pager ---------------------------------------------------------------------------------------------
 
@@ -151,14 +152,15 @@ class World:
         self.pager.start(1 + self.seed % 4)
 
     def kill(self) -> None:
-        """The process ends in the middle of whatever it does; the death of a process is the death of its rights."""
+        """The process ends in the middle of whatever it does; the death of a process is the death of its rights, also
+        of one that a thread has just received and not yet made an object of."""
         pager = self.pager
         assert pager is not None
         self.runtime.killed.add(self.generation)
         self.pager = None
         pager.port.destroy()
-        for obj in list(pager._objects.values()):
-            obj.receive.destroy()
+        for port in [*(obj.receive.port for obj in pager._objects.values()), *self.objects]:
+            ReceiveRight(port).destroy()
 
     def look(self) -> None:
         """What holds between any two steps.  It takes no lock: nobody else runs."""
