@@ -7,7 +7,8 @@ Interface:
         .privilege(wanted)       thread_wire, or no longer
         .run(routine)            it executes a routine: its code is fetched, its stack written
         .through_buffer(data)    page data goes through its buffer, and comes out of it
-        .allocate(size)          kalloc: grows the heap, and never gives back
+        .allocate(size)          kalloc: the address of so many bytes of the heap, which grows if it must
+        .free(address, size)     kfree: the next allocation of that size has them
         .pages, .threads         how many of each there are
         .what_is_at(address)     in words
 
@@ -87,6 +88,7 @@ class ProgramMemory:
             self._text, self._text_bytes = image
             self._wire_image()
         self._heap_end = self._heap = 0
+        self._free: dict[int, list[int]] = {}  # addresses by size, as kalloc's zones
 
     def begin(self, privileged: bool) -> None:
         thread = self._host.runtime.current()
@@ -116,14 +118,23 @@ class ProgramMemory:
             parts.append(self.task.read(buffer, len(part)))
         return b"".join(parts)
 
-    def allocate(self, size: int) -> None:
+    def allocate(self, size: int) -> int:
         size = -(-size // KALLOC_UNIT) * KALLOC_UNIT
+        free = self._free.get(size)
+        start = free.pop() if free else self._from_heap(size)
+        self.task.write(start, bytes(min(size, KALLOC_UNIT)))
+        return start
+
+    def free(self, address: int, size: int) -> None:
+        self._free.setdefault(-(-size // KALLOC_UNIT) * KALLOC_UNIT, []).append(address)
+
+    def _from_heap(self, size: int) -> int:
         while self._heap + size > self._heap_end:
             pages = -(-size // self._page_size)
             self._heap = self._allocate(pages * self._page_size)
             self._heap_end = self._heap + pages * self._page_size
         start, self._heap = self._heap, self._heap + size
-        self.task.write(start, bytes(min(size, KALLOC_UNIT)))
+        return start
 
     @property
     def threads(self) -> int:

@@ -127,8 +127,11 @@ class Gate:
     def through_buffer(self, data: bytes) -> bytes:
         return self._memory.through_buffer(data)
 
-    def allocate(self, size: int) -> None:
-        self._memory.allocate(size)
+    def allocate(self, size: int) -> int:
+        return self._memory.allocate(size)
+
+    def free(self, address: int, size: int) -> None:
+        self._memory.free(address, size)
 
 
 class PagerElsewhere:

@@ -112,10 +112,12 @@ class DefaultPager:
         client = self.clients.admit(peer)
         if client is None:
             return None
+        address = self.memory.allocate(OBJECT_BYTES)
         with self._lock:
             while self._low_bits_taken():
                 self._next_id += 1
             obj = MemoryObject(self.runtime, self._next_id, size, internal, receive, self.page_size, client)
+            obj.address = address
             self._objects[self._next_id] = obj
             self._next_id += 1
             self._totals["objects_created"] += 1
@@ -142,6 +144,7 @@ class DefaultPager:
             self._totals["pageouts"] += obj.pageouts
             self._totals["page_errors"] += obj.errors
         self.clients.leave(obj.client)
+        self.memory.free(obj.address, OBJECT_BYTES)
         self.space_changed()
 
     def find(self, object_id: int) -> MemoryObject | None:
@@ -267,7 +270,6 @@ class DefaultPager:
         if message.page_size != self.page_size or message.size > MAX_OBJECT_BYTES:
             self.refuse(message, f"an object of {message.size} bytes in pages of {message.page_size}")
             return
-        self.memory.allocate(OBJECT_BYTES)
         peer = message.control.port.peer
         obj = self.create_object(message.size, internal=True, receive=message.new_pager, peer=peer)
         if obj is None:

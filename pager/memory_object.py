@@ -51,6 +51,7 @@ class MemoryObject:
         self.name: SendRight | None = None
         self.lock = runtime.mutex("memory object", LockRank.MEMORY_OBJECT)
         self.client = client  # who made it, and is charged for its pages
+        self.address = 0  # of what it takes in the pager's own memory
         self.map = PageMap()
         self.readers = 0
         self.writing: set[int] = set()

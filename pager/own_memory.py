@@ -6,7 +6,8 @@ Interface:
         .privilege(wanted)       what the thread does from now on is privileged, or is not
         .run(routine)            the thread executes a routine: its code and its stack are referenced
         .through_buffer(data)    page data passes through the thread's buffer
-        .allocate(size)          kalloc: so many bytes more, for good
+        .allocate(size)          kalloc: the address of so many bytes more
+        .free(address, size)     kfree: they are for the next that asks for as many
     ProcessMemory     of a pager that is a process of its own: the operating system keeps it (pager/wiring.py)
 
 A pager that runs as a task of a simulated machine has its memory in frames of that machine: what is not wired there is
@@ -41,5 +42,9 @@ class ProcessMemory:
     def through_buffer(self, data: bytes) -> bytes:
         return data
 
-    def allocate(self, size: int) -> None:
+    def allocate(self, size: int) -> int:
         """It will be had from the interpreter."""
+        return 0
+
+    def free(self, address: int, size: int) -> None:
+        """The interpreter sees to it."""

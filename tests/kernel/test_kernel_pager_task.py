@@ -105,6 +105,25 @@ def test_no_page_of_the_pager_is_touched_before_it_is_wired() -> None:
     assert len(touched) > 1000
 
 
+def test_what_an_object_took_of_the_pagers_memory_serves_the_next() -> None:
+    """Weakness 12: Mach's pager keeps what it has once had, and has more for each object that there ever was."""
+
+    def body(machine: Machine) -> None:
+        assert machine.pager_memory is not None
+        pager = machine.pager
+        sizes = []
+        for _ in range(5):
+            for _ in range(20):
+                receive = machine.ipc.allocate("object")
+                obj = pager.create_object(PAGE, True, receive, None)
+                assert obj is not None
+                pager.forget(obj)
+            sizes.append(machine.pager_memory.pages)
+        assert sizes == sizes[:1] * 5
+
+    on_machine(body, 0)
+
+
 def test_the_pager_never_waits_with_a_lock_held_and_never_does_input_or_output_with_one() -> None:
     """mach.md 8.38, P6: neither for memory, nor for its disk."""
     waits: Counter[str] = Counter()
