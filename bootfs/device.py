@@ -151,7 +151,10 @@ class FileDevice:
         return bytes(buffer)
 
     def read_cached(self, offset: int, length: int) -> bytearray | None:
-        """As read if the bytes are in memory; None if it would wait for the disk, or if that cannot be known."""
+        """As read if the bytes are in memory; None if it would wait for the disk, or if that cannot be known.
+
+        A buffer that nobody else has: what is made of it is not copied again.
+        """
         _check_bounds(self, offset, length, self.name)
         buffer = bytearray(length)
         try:
@@ -163,14 +166,15 @@ class FileDevice:
     def write(self, offset: int, data: Bytes) -> None:
         if not self.writable:
             raise FileSystemError(FsCode.D_READ_ONLY, "was opened for reading only", self.name)
-        _check_bounds(self, offset, len(data), self.name)
+        view = memoryview(data).cast("B")
+        _check_bounds(self, offset, len(view), self.name)
         try:
-            done = os.pwrite(self._fd, data, offset)
-        except OSError:
-            done = 0  # the second try tells where, and why
-        if done < len(data):
-            view = memoryview(data)[done:]
-            _whole(lambda at, more: os.pwrite(self._fd, view[more:], at), offset + done, len(view), self.name)
+            done = os.pwrite(self._fd, view, offset)
+        except OSError as error:
+            raise FileSystemError(FsCode.D_IO_ERROR, f"at byte {offset}: {error.strerror}", self.name) from error
+        if done < len(view):
+            rest = view[done:]
+            _whole(lambda at, more: os.pwrite(self._fd, rest[more:], at), offset + done, len(rest), self.name)
 
     def sync(self) -> None:
         try:

@@ -83,7 +83,7 @@ class Connection:
         self.peer: Peer | None = None  # who is at the other end, if it is known
         self.trace_name = ""  # both ends know it, if the initiating one is traced
         self.undeliverable = 0
-        self.flow = Flow()  # what the peer has sent to objects of its own, and nobody has received yet
+        self.flow = Flow()  # what the peer's process has sent to objects of its own, and nobody has received yet
         self.held_back = False  # nothing more is received from it for the moment
         self.exports: dict[int, Export] = {}
         self.imports: dict[int, Import] = {}

@@ -1,7 +1,7 @@
 """Message queues, and the threads that receive from them (Mach's ipc_mqueue).
 
 Interface:
-    Flow()                          how much of one peer's waits here, and who is to hear when that is little again
+    Flow(limit)                     how much of one peer's waits here, and who is to hear when that is little again
     MessageQueue(receivers, name)   what waits at a port, or at all ports of a set; and the threads that wait there
     Receivers(runtime)              .receive(queue, timeout), .serve(queue, handle): for receivers
                                     .announce(queue), .announce_fed(queue), .close(queue, why), .resign(): for
@@ -37,21 +37,22 @@ if TYPE_CHECKING:
 class Flow:
     """The messages of one peer that wait at ports of ours, and what is held back meanwhile.  Ipc's lock guards it."""
 
-    __slots__ = ("held_back", "queued")
+    __slots__ = ("held_back", "limit", "queued")
     LIMIT = 16  # messages; with the largest clusters that is as many MiB
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = LIMIT) -> None:
+        self.limit = limit
         self.queued = 0
         self.held_back: list[Callable[[], None]] = []  # what lets it go; takes no lock
 
     @property
     def is_full(self) -> bool:
-        return self.queued > self.LIMIT
+        return self.queued > self.limit
 
     def left(self, count: int) -> None:
         """So many of its messages wait no more."""
         self.queued -= count
-        if self.held_back and self.queued <= self.LIMIT // 2:
+        if self.held_back and self.queued <= self.limit // 2:
             waiting, self.held_back = self.held_back, []
             for let_go in waiting:
                 let_go()

@@ -1,7 +1,7 @@
 """The socket carrier: ports of other processes, over Unix SEQPACKET sockets.
 
 Interface:
-    Network(ipc)                      the carrier of one party; becomes ipc.feeder
+    Network(ipc, on_disconnect, requests)    the carrier of one party; becomes ipc.feeder
         .listen(path, receive_right, uids)  offer that port as a service at `path` (mode 0600, without more uids)
         .connect(path) -> SendRight   to the service at `path`
         .poll(timeout), .wake()       as mach.feeder.Feeder
@@ -14,7 +14,8 @@ Invariants:
     1. One thread polls at a time; a message is delivered by the thread that polled it.
     2. A poll takes at most one message from each connection, so that none can starve the others.
     3. What a peer sends can cost it its connection and nobody else anything.
-    4. Of a peer that sends faster than it is served a bounded number of messages waits here, the rest in its socket.
+    4. Of a process that sends faster than it is served, over however many connections, `requests` messages wait here,
+       and one more a connection; the rest waits in its sockets.
 
 Not here: names and rights (mach/connection.py); the bytes of a packet (mach/wire.py).
 """
@@ -55,8 +56,11 @@ class NobodyThere(Exception):
 class Network:
     """See the head of the module.  For the native runtime."""
 
-    def __init__(self, ipc: Ipc, on_disconnect: Callable[[str], None] = lambda why: None) -> None:
+    def __init__(
+        self, ipc: Ipc, on_disconnect: Callable[[str], None] = lambda why: None, requests: int = Flow.LIMIT
+    ) -> None:
         self.ipc = ipc
+        self._requests = requests
         self.violations = 0
         self.turned_away = 0
         self._uids = {0, os.getuid()}
@@ -185,13 +189,15 @@ class Network:
         except OSError:  # it went away again, or we are out of descriptors: it will be tried again
             return
         peer = peer_of(sock)
-        known = sum(connection.peer == peer for connection in list(self.connections.values()))
-        if peer.uid not in self._uids or known >= CONNECTIONS_PER_PROCESS or len(self.connections) >= CONNECTIONS:
+        known = [connection for connection in list(self.connections.values()) if connection.peer == peer]
+        crowded = len(known) >= CONNECTIONS_PER_PROCESS or len(self.connections) >= CONNECTIONS
+        if peer.uid not in self._uids or crowded:
             self.turned_away += 1
             sock.close()
             return
         connection = self._add(sock, initiator=False)
         connection.peer = peer
+        connection.flow = known[0].flow if known else Flow(self._requests)
         connection.service(self._service.make_send())
 
     def _add(self, sock: socket.socket, initiator: bool) -> Connection:

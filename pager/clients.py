@@ -12,8 +12,7 @@ Interface:
 
 A client is a process: all its connections count together.  An object, and what is paged out of it, is charged to the
 client that made it, whoever else maps it.  What is of this process itself has no limits.  How many requests of a client
-are under way needs no count: each turn of the carrier takes one message of each connection, and a process has
-CONNECTIONS_PER_PROCESS of them at the most (mach/socket_carrier.py).
+wait is bounded where they are received (mach/socket_carrier.py): what is more stays in its sockets.
 
 Invariants:
     1. client.pages is the number of slots that its objects hold, and those reserved for writes that are under way.

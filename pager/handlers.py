@@ -42,7 +42,7 @@ from mach.page_list import vm_deallocate
 from mach.ports import DeadPort, SendRight
 from pager.memory_object import MemoryObject
 from pager.object_calls import OBJECT_CALLS
-from pager.page_io import Missing, Piece, give_away, read_pages, write_pages
+from pager.page_io import Missing, Piece, Written, give_away, read_pages, write_pages
 from pager.page_map import Row, absent
 
 if TYPE_CHECKING:
@@ -192,24 +192,27 @@ def _store(
     new = sum([row.page_count for row in rows if not row.stored])
     room = pager.clients.reserve(obj.client, new) if new else 0
     written = write_pages(pager.store, obj, rows, memoryview(data), pages.start, room)
-    lost = written.lost
     with obj.lock:
-        before = len(obj.map)
-        for row in written.rows:
-            obj.map.store(row)
-            obj.pageouts += row.page_count
-        came = len(obj.map) - before
-        obj.size = max(obj.size, message.offset + len(message.data)) if obj.limit is None else obj.limit
-        obj.pageouts -= lost
-        obj.errors += lost
+        came = _note_written(obj, written, message.offset + len(message.data))
         obj.end_write(pages)
     for partition, slot in written.vacated:
         pager.store.partition(partition).free_slot(slot)
     vm_deallocate(message.data)  # the frames that the pages left are free now
     pager.clients.release(obj.client, room - came)
     message.control.drop()
-    pager.wrote(obj, lost, bool(came or written.vacated))
+    pager.wrote(obj, written.lost, bool(came or written.vacated))
     return None
+
+
+def _note_written(obj: MemoryObject, written: Written, end: int) -> int:
+    """In the map and the counters.  Returns how many pages more have a slot."""
+    before = len(obj.map)
+    for row in written.rows:
+        obj.map.store(row)
+    obj.size = max(obj.size, end) if obj.limit is None else obj.limit
+    obj.pageouts += sum(row.page_count for row in written.rows) - written.lost
+    obj.errors += written.lost
+    return len(obj.map) - before
 
 
 def _before_the_end(obj: MemoryObject, offset: int, data: bytes, pages: range) -> tuple[bytes, range]:

@@ -81,6 +81,9 @@ def _power_of_two(context: click.Context, parameter: click.Parameter, value: int
     "--client-objects", type=click.IntRange(0), default=65536, show_default=True, metavar="N", help="Of each."
 )
 @click.option("--client-pages", type=Size(), default=0, metavar="SIZE", help="Of paging space, for each client. [all]")
+@click.option(
+    "--client-requests", type=click.IntRange(1), default=16, show_default=True, metavar="N", help="Waiting, of each."
+)
 @click.option("--ready-fd", type=int, metavar="N", help="Write a line to this descriptor when ready, and close it.")
 @click.option("--log", "log_form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--metrics", metavar="ADDR|PATH", help="Prometheus' text at HOST:PORT, :PORT, or a Unix socket.")
@@ -99,6 +102,7 @@ def main(
     allow_uid: tuple[int, ...],
     client_objects: int,
     client_pages: int,
+    client_requests: int,
     ready_fd: int | None,
     log_form: Literal["text", "json"],
     metrics: str | None,
@@ -117,7 +121,7 @@ def main(
     pager = DefaultPager(runtime, ipc, page_size, log, limits=Limits(client_objects, client_pages // page_size))
     pager.disks = disks = Disks(direct=io == "direct" or (io == "auto" and wire))
     _add_partitions(pager, disks, images, partition, offset, priority)
-    network = Network(ipc, lambda words: log(event("client_disconnected", words)))
+    network = Network(ipc, lambda words: log(event("client_disconnected", words)), client_requests)
     measures = _prepare(pager, network, log, threads, wire)
     _listen(network, socket_path, pager, allow_uid)
     pager.start(threads)

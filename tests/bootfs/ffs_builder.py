@@ -9,13 +9,21 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bootfs.device import MemoryDevice
+from bootfs.errors import FileSystemError, FsCode
 from bootfs.filesystem import FileSystem
 from bootfs.layout import CG_MAGIC, FS_UFS2_MAGIC, cylinder_group, dinode, directory_header, pointer, superblock
 from bootfs.layout_format import record
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 DIR, FILE, LINK, CHAR = 0o040000, 0o100000, 0o120000, 0o020000
+
+
+def failing(code: FsCode, match: str | None = None) -> pytest.RaisesExc[FileSystemError]:
+    """What is tried fails with this code."""
+    return pytest.raises(FileSystemError, match=match, check=lambda error: error.code == code)
 
 
 class Builder:

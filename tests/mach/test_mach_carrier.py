@@ -229,6 +229,37 @@ def test_of_a_peer_that_floods_a_bounded_number_of_messages_waits_here(server: P
     assert server.service.receive(timeout=0).message.data == b"to the service", "a dead object holds nothing back"
 
 
+def test_what_waits_of_a_process_is_bounded_over_all_its_connections(
+    server: Party, client: Party, tmp_path: Path
+) -> None:
+    """P7: more connections are not more room."""
+    others = [Party() for _ in range(3)]
+    try:
+        objects = []
+        for party in (client, *others):
+            if party is not client:
+                party.right = party.network.connect(str(tmp_path / "socket"))
+            message, control, _ = create(party)
+            party.right.send(message)
+            settle(server, party)
+            objects.append(server.service.receive(timeout=0).message.new_pager)
+            for number in range(100):
+                party.memory_object.send(MemoryObjectDataWrite(control.make_send(), number, b""))
+        settle(server, client, *others)
+        assert Flow.LIMIT < sum(one.port.queued for one in objects) <= Flow.LIMIT + len(objects) + 1
+        got = [[] for _ in objects]
+        for _ in range(100):
+            for memory_object, its in zip(objects, got, strict=True):
+                while (received := memory_object.receive(timeout=0)) is not None:
+                    its.append(received.message.offset)
+            settle(server, client, *others)
+            assert sum(one.port.queued for one in objects) <= Flow.LIMIT + len(objects) + 1
+        assert got == [list(range(100))] * len(objects), "nobody is held back for ever"
+    finally:
+        for party in others:
+            party.network.close()
+
+
 def test_a_message_to_a_port_that_died_is_dropped_with_its_rights(server: Party, client: Party) -> None:
     message, control, _ = create(client)
     client.right.send(message)

@@ -199,7 +199,16 @@ def test_paging_storage_is_not_everybodys_to_change() -> None:
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Path]:
     run("mkpagingfile", tmp_path / "disk.img", "--size", "8M", "--paging-size", "4M")
-    with pagerd(tmp_path / "disk.img", tmp_path / "s", "--client-objects", "3", "--client-pages", "256K"):
+    with pagerd(
+        tmp_path / "disk.img",
+        tmp_path / "s",
+        "--client-objects",
+        "3",
+        "--client-pages",
+        "256K",
+        "--client-requests",
+        "4",
+    ):
         yield tmp_path / "s"
 
 

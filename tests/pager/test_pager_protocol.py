@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from paging import PAGE, Disk, KernelSide, World, block_list, pattern, worlds
 
 from mach.default_pager import (
@@ -65,29 +67,36 @@ def test_a_page_never_written_is_unavailable() -> None:
     worlds(body)
 
 
+def slow_down(world: World, what: str) -> Callable[[], int]:
+    """Have the disk take its time for reads, or for writes; tells how many there were at once, at the most."""
+    under_way, most = 0, 0
+
+    def slow(kind: str, offset: int, length: int) -> None:
+        nonlocal under_way, most
+        if kind == what:
+            under_way += 1
+            most = max(most, under_way)
+            world.runtime.sleep(0.5)
+            under_way -= 1
+
+    world.disk.before = slow
+    return lambda: most
+
+
 def test_a_read_waits_for_earlier_writes_and_writes_run_in_parallel() -> None:
     """14: with slow writes the request waits; two writes proceed at once."""
 
     def body(world: World) -> None:
-        under_way = [0, 0]
-
-        def slow(kind: str, offset: int, length: int) -> None:
-            if kind == "write":
-                under_way[0] += 1
-                under_way[1] = max(under_way)
-                world.runtime.sleep(0.5)
-                under_way[0] -= 1
-
         obj = world.object()
         obj.write(0, pattern(0))
         assert obj.read(0) == [pattern(0)]
-        world.disk.before = slow
+        most = slow_down(world, "write")
         obj.write(0, pattern(1))
         obj.write(1, pattern(2))
         obj.request(0)
         obj.request(1)
         assert obj.collect(0) + obj.collect(1) == [pattern(1), pattern(2)]
-        assert under_way[1] == 2
+        assert most() == 2
 
     worlds(body)
 
@@ -96,23 +105,15 @@ def test_pages_of_one_object_are_read_in_parallel() -> None:
     """Weakness 1: in Mach a page map's lock is exclusive; here it is held for as long as a look takes."""
 
     def body(world: World) -> None:
-        reading = [0, 0]
-
-        def slow(kind: str, offset: int, length: int) -> None:
-            reading[0] += 1
-            reading[1] = max(reading)
-            world.runtime.sleep(0.5)
-            reading[0] -= 1
-
         obj = world.object()
         obj.write(0, pattern(0))
         obj.write(1, pattern(1))
         world.settle()
-        world.disk.before = slow
+        most = slow_down(world, "read")
         obj.request(0)
         obj.request(1)
         assert obj.collect(0) + obj.collect(1) == [pattern(0), pattern(1)]
-        assert reading[1] == 2
+        assert most() == 2
 
     worlds(body)
 
