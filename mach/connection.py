@@ -20,6 +20,7 @@ Invariants:
     3. When the connection closes, every proxy dies (watchers hear DeadName) and every right held for the peer is
        dropped (owners hear NoSenders, waiters for a reply SendOnce): the death of a process is the death of its rights.
     4. Nothing is sent, and no right is dropped, while `lock` is held but by the socket itself, which never blocks.
+    5. No message waits at a port whose receive right it carries: nobody could ever receive it.
 
 Not here: sockets' readiness (mach/socket_carrier.py); what messages mean.
 """
@@ -238,15 +239,15 @@ class Connection:
             return None
         after: After = []
         with self.lock:
+            export = self.exports.get(packet.destination)  # not among the rights that the message brings (INV-5)
             message = codec.decode(body, packet.data, lambda kind, name: self._import(kind, name, after))
-            target = self._target(packet.destination, after)
+            target = self._target(packet.destination, export, after)
         for action in after:
             action()
         self._deliver(target, message)
         return target.flow if target is not None else None
 
-    def _target(self, name: int, after: After) -> Port | None:
-        export = self.exports.get(name)
+    def _target(self, name: int, export: Export | None, after: After) -> Port | None:
         if export is None:
             return None  # it died, and the peer does not know yet
         if isinstance(export.right, SendOnceRight):

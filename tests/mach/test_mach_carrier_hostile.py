@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 from parties import Party, create, settle
 
-from mach.memory_object import (
-    MemoryObjectDataWrite,
-)
+from mach.memory_object import MemoryObjectDataWrite, MemoryObjectTerminate
 from mach.wire import HEADER, MAGIC
 
 
@@ -62,6 +60,20 @@ def test_garbage_costs_its_sender_the_connection_and_nobody_else_anything(
     client.right.send(MemoryObjectDataWrite(control.make_send(), 0, b"still served"))
     settle(server, client)
     assert server.service.receive(timeout=0).message.data == b"still served"
+
+
+def test_a_port_that_is_sent_to_itself_is_gone_and_nothing_waits_for_it(server: Party, tmp_path: Path) -> None:
+    """Mach's ipc_port_check_circularity: nobody could ever receive it; it would count as waiting for ever."""
+    with raw(tmp_path / "socket") as hostile:
+        settle(server)
+        (connection,) = server.network.connections.values()
+        names = (1, 3), (5, 7)
+        for control, name in names:  # odd: the sender's to give
+            hostile.send(packet(MemoryObjectTerminate.msgh_id, control, struct.pack("<BIBI", 3, control, 3, name)))
+        settle(server)
+        assert connection.undeliverable == len(names)
+        assert connection.flow.queued == 0
+        assert server.network.violations == 0
 
 
 def test_descriptors_that_nobody_asked_for_are_closed(server: Party, tmp_path: Path) -> None:
