@@ -5,14 +5,19 @@ Interface:
 
 One arm, one operation at a time: a seek that grows with the distance, half a turn, the transfer.  The figures are those
 of a disk that a 25 MHz 386 of 1991 would have had (paper §7.2); `slowness` multiplies them: 20 is a floppy disk.
+Operations that wait are taken in the order of BSD's disksort: the next one further on, then from the front again.  So
+pages that adjoin each other are written in one sweep, whichever of the pager's threads comes to the disk first.
 
 Not here: the bytes (bootfs.device); faults of the medium.
 """
 
 from __future__ import annotations
 
+import itertools
+from bisect import bisect_left, insort
+
 from bootfs.device import BlockDevice
-from mach.threads import LockRank, Runtime
+from mach.threads import LockRank, Runtime, Thread
 
 SETTLE_SECONDS = 0.003  # track to track
 FULL_STROKE_SECONDS = 0.030
@@ -27,7 +32,11 @@ class ModelledDisk:
         self._slowness = slowness
         self._runtime = runtime
         self._device = device
-        self._arm = runtime.mutex("disk arm", LockRank.DEVICE)
+        self._queue = runtime.mutex("disk queue", LockRank.DEVICE)
+        self._arm_is_free = runtime.condition(self._queue, "disk arm")
+        self._waiting: list[tuple[int, int]] = []  # sorted: where an operation begins, in bytes, and its number
+        self._numbers = itertools.count()
+        self._moving: Thread | None = None  # whose operation the arm is at
         self._position = 0  # bytes, where the last operation ended
 
     @property
@@ -51,11 +60,33 @@ class ModelledDisk:
     def _turn(self, what: str, offset: int, length: int) -> None:
         """Wait for the arm, and as long as the operation takes."""
         self._runtime.checkpoint(what)
-        with self._arm:
-            distance = abs(offset - self._position)
-            seconds = length / BYTES_A_SECOND
-            if distance:
-                seconds += SETTLE_SECONDS + HALF_TURN_SECONDS
-                seconds += (FULL_STROKE_SECONDS - SETTLE_SECONDS) * distance / max(self.size, 1)
+        with self._queue:
+            operation = (offset, next(self._numbers))
+            insort(self._waiting, operation)
+            while self._moving is not None or self._next() != operation:
+                self._arm_is_free.wait(what, owed_by=self._mover)
+            self._waiting.remove(operation)
+            self._moving = self._runtime.current()
+        try:
+            self._runtime.sleep(self._seconds(offset, length) * self._slowness, what)
             self._position = offset + length
-            self._runtime.sleep(seconds * self._slowness, what)
+        finally:
+            with self._queue:
+                self._moving = None
+                self._arm_is_free.broadcast()
+
+    def _next(self) -> tuple[int, int]:
+        """disksort's choice of those that wait."""
+        further = bisect_left(self._waiting, (self._position, 0))
+        return self._waiting[further % len(self._waiting)]
+
+    def _mover(self) -> tuple[Thread, ...]:
+        return () if self._moving is None else (self._moving,)
+
+    def _seconds(self, offset: int, length: int) -> float:
+        seconds = length / BYTES_A_SECOND
+        distance = abs(offset - self._position)
+        if distance:
+            seconds += SETTLE_SECONDS + HALF_TURN_SECONDS
+            seconds += (FULL_STROKE_SECONDS - SETTLE_SECONDS) * distance / max(self.size, 1)
+        return seconds

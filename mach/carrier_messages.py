@@ -1,8 +1,8 @@
-"""What the two ends of a connection say to each other about the names between them.
+"""What the two ends of a connection say to each other: about the names between them, and the pages in its messages.
 
 Interface:
     CARRIER                   their destination
-    PortReleased, PortDied
+    PortReleased, PortDied, PagesFreed
 
 Not here: what is done about them (mach/connection.py).
 """
@@ -27,3 +27,10 @@ class PortDied(Message):
     """A port of mine that you could send to has died."""
 
     name: U32
+
+
+@message(3)
+class PagesFreed(Message):
+    """The receiver has freed the page list that was number `number`, from 0, of those that you sent."""
+
+    number: U32

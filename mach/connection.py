@@ -21,6 +21,7 @@ Invariants:
        dropped (owners hear NoSenders, waiters for a reply SendOnce): the death of a process is the death of its rights.
     4. Nothing is sent, and no right is dropped, while `lock` is held but by the socket itself, which never blocks.
     5. No message waits at a port whose receive right it carries: nobody could ever receive it.
+    6. A page list is freed, here, once: when its receiver has freed it, or at once if the connection closes.
 
 Not here: sockets' readiness (mach/socket_carrier.py); what messages mean.
 """
@@ -30,15 +31,14 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
-from mach.carrier_messages import CARRIER, PortDied, PortReleased
+from mach.carrier_messages import CARRIER, PagesFreed, PortDied, PortReleased
 from mach.codec import Codec, ProtocolViolation, RightKind, WireRight, codec_at, codec_of
+from mach.connection_tables import Export, Import, PageLoans
 from mach.message import Message
 from mach.mqueue import Flow
 from mach.notify import DeadName, NoSenders, SendOnce
-from mach.page_list import vm_deallocate
 from mach.peer import Peer
 from mach.ports import DeadPort, Ipc, Port, ReceiveRight, Right, SendOnceRight, SendRight, drop_rights
 from mach.threads import LockRank
@@ -49,20 +49,9 @@ OUTBOX_BYTES = 4 * 1024 * 1024  # unread messages that are kept for a slow peer
 
 _FROM_PORTS = frozenset(cls.msgh_id for cls in (NoSenders, SendOnce, DeadName))
 
+CARRIER_MESSAGES = (PortReleased, PortDied, PagesFreed)
+
 After = list[Callable[[], object]]  # what is to be done once the lock is released
-
-
-@dataclass(slots=True)
-class Export:
-    right: SendRight | SendOnceRight
-    sent: int  # references that the peer holds or is about to receive
-
-
-@dataclass(slots=True)
-class Import:
-    receive: ReceiveRight  # of the proxy
-    received: int
-    once: bool = False
 
 
 class Connection:
@@ -97,6 +86,7 @@ class Connection:
         self._outbox_bytes = 0
         self._inline_bytes = widen(sock)
         self._room = ipc.runtime.condition(self.lock, "connection.room")
+        self._loans = PageLoans()
         self._obituaries = ipc.allocate("obituaries", kobject=self._port_died)
 
     # -- the first right ---------------------------------------------------------------------------------------
@@ -132,6 +122,7 @@ class Connection:
             gone = self.closed or entry is None
             if entry is not None and not gone:
                 body, data = codec.encode(message, lambda right: self._export(right, after))
+                self._loans.lend(data)
                 self._put(Packet(message.msgh_id, name, body, data), after)
                 if entry.once:
                     del self.imports[name], self._import_names[entry.receive.port]
@@ -141,8 +132,6 @@ class Connection:
         if gone:
             drop_rights(message)
             raise DeadPort("the connection to the port is closed")
-        if data:
-            vm_deallocate(data)  # it has been copied: into the socket, or into the outbox
         return None
 
     def _notified(self, name: int, message: Message) -> None:
@@ -234,9 +223,10 @@ class Connection:
         if (tracer := self.ipc.runtime.tracer) is not None:
             tracer.crossed(self.trace_name, self.initiator, outwards=False)
         codec, body = codec_at(packet.msgh_id), memoryview(packet.body)
-        if packet.destination == CARRIER or codec.cls in (PortReleased, PortDied):
+        if packet.destination == CARRIER or codec.cls in CARRIER_MESSAGES:
             self._carrier_message(codec, packet)
             return None
+        self._loans.borrow(packet.data, self._freed)
         after: After = []
         with self.lock:
             export = self.exports.get(packet.destination)  # not among the rights that the message brings (INV-5)
@@ -297,13 +287,15 @@ class Connection:
     def _carrier_message(self, codec: Codec, packet: Packet) -> None:
         if packet.destination != CARRIER:
             raise ProtocolViolation("a carrier's message to a port")
-        if codec.cls not in (PortReleased, PortDied):
+        if codec.cls not in CARRIER_MESSAGES:
             raise ProtocolViolation(f"{codec.cls.__name__} is sent to the carrier")
         message = codec.decode(memoryview(packet.body), packet.data, _no_right)
         after: After = []
         with self.lock:
             if isinstance(message, PortReleased):
                 self._port_released(message, after)
+            elif isinstance(message, PagesFreed):
+                after.append(self._loans.returned(message.number).deallocate)
             else:
                 entry = self.imports.pop(message.name, None)
                 if entry is not None:
@@ -353,6 +345,15 @@ class Connection:
         for action in after:
             action()
 
+    def _freed(self, number: int) -> None:
+        """A receiver here has freed a page list of the peer's."""
+        after: After = []
+        with self.lock:
+            if not self.closed:
+                self._tell_peer(PagesFreed(number), after)
+        for action in after:
+            action()
+
     def _port_died(self, message: Message) -> None:
         """The kobject of `obituaries`: a port that the peer may send to is dead."""
         if not isinstance(message, DeadName) or not isinstance(message.token, int):
@@ -383,6 +384,7 @@ class Connection:
             imports, self.imports = list(self.imports.values()), {}
             self._export_names.clear()
             self._import_names.clear()
+            lent = self._loans.recall()
             self._outbox.clear()
             self._room.broadcast()
         self.sock.close()
@@ -390,6 +392,8 @@ class Connection:
             entry.receive.destroy()
         for export in exports:
             export.right.drop()
+        for pages in lent:
+            pages.deallocate()
 
 
 def _no_right(kind: int, name: int) -> Right:

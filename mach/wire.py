@@ -1,7 +1,8 @@
 """One message as one packet of a Unix SEQPACKET socket.
 
 Interface:
-    Packet                                        msgh_id, destination (a name of the receiver's), body, data
+    Packet                                        msgh_id, destination (a name of the receiver's), body, data; a page
+                                                  list arrives as one: its sender waits to hear that it has been freed
     send_packet(sock, packet, inline_bytes)       False if the socket is full; OSError if it is gone
     PacketBuffer().receive(sock)                  the next packet, None at the end of the stream; BlockingIOError
     widen(sock) -> inline_bytes                   how much body and data one packet of this socket can carry inline
@@ -25,10 +26,12 @@ import struct
 from typing import NamedTuple
 
 from mach.codec import ProtocolViolation
+from mach.page_list import PageList
 
 HEADER = struct.Struct("<IIIIIQ")
 MAGIC = 0x6863616D  # "mach"
-IN_MEMFD = 1
+IN_MEMFD = 1  # flags
+PAGE_LIST = 2
 INLINE_BYTES = (1 << 20) + 4096  # a cluster of the largest size, and a body beside it
 MAX_BYTES = 64 * 1024 * 1024
 ANCILLARY_BYTES = socket.CMSG_SPACE(4 * 4)  # room to see that a sender passed more descriptors than one
@@ -68,7 +71,8 @@ def send_packet(sock: socket.socket, packet: Packet, inline_bytes: int) -> bool:
     """Send without blocking.  False if there is no room now."""
     msgh_id, destination, body, data = packet
     in_memfd = len(body) + len(data) > inline_bytes
-    header = HEADER.pack(MAGIC, IN_MEMFD if in_memfd else 0, msgh_id, destination, len(body), len(data))
+    flags = (IN_MEMFD if in_memfd else 0) | (PAGE_LIST if isinstance(data, PageList) else 0)
+    header = HEADER.pack(MAGIC, flags, msgh_id, destination, len(body), len(data))
     try:
         if in_memfd:
             _send_in_memfd(sock, header, body, data)
@@ -127,20 +131,21 @@ class PacketBuffer:
             raise ProtocolViolation(f"a packet of {length} bytes")
         view = self._view
         magic, flags, msgh_id, destination, body_length, data_length = HEADER.unpack_from(view)
-        if magic != MAGIC or flags & ~IN_MEMFD:
+        if magic != MAGIC or flags & ~(IN_MEMFD | PAGE_LIST):
             raise ProtocolViolation("a packet that does not begin as ours do")
-        if len(fds) != flags:
+        if len(fds) != flags & IN_MEMFD:
             raise ProtocolViolation(f"a packet with {len(fds)} descriptors")
         data_at = HEADER.size + body_length
-        if not flags:
+        kind = PageList if flags & PAGE_LIST else bytes
+        if not flags & IN_MEMFD:
             if length != data_at + data_length:
                 raise ProtocolViolation("a packet whose lengths do not add up")
-            data = bytes(view[data_at:length]) if data_length else b""
+            data = kind(view[data_at:length]) if data_length else b""
             return Packet(msgh_id, destination, view[HEADER.size : data_at], data)
         if length != HEADER.size or body_length + data_length > MAX_BYTES:
             raise ProtocolViolation("a packet with bytes inline and in shared memory, or with too many")
         body, data = _content(fds[0], body_length, data_length)
-        return Packet(msgh_id, destination, memoryview(body), data)
+        return Packet(msgh_id, destination, memoryview(body), data if kind is bytes else kind(data))
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

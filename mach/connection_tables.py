@@ -1,0 +1,71 @@
+"""What one end of a connection keeps of what the two ends have given each other: rights, and pages in messages.
+
+Interface:
+    Export                    a right of ours that the peer may name
+    Import                    the proxy of a port of the peer's
+    PageLoans
+        .lend(data)           a page list goes out
+        .borrow(data, freed)  one has come in: freed(number) once its receiver here frees it
+        .returned(number)     one of ours that the peer has freed; ProtocolViolation if it has none of that number
+        .recall()             all of ours that it has: it is gone
+Invariants:
+    1. Both ends number the page lists of each direction alike: from 0, in the order of the packets.
+Not here: locks, packets, when a right is dropped (mach/connection.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from mach.codec import ProtocolViolation
+from mach.page_list import PageList
+from mach.ports import ReceiveRight, SendOnceRight, SendRight
+
+
+@dataclass(slots=True)
+class Export:
+    """See the head of the module."""
+
+    right: SendRight | SendOnceRight
+    sent: int  # references that the peer holds or is about to receive
+
+
+@dataclass(slots=True)
+class Import:
+    """See the head of the module."""
+
+    receive: ReceiveRight  # of the proxy
+    received: int
+    once: bool = False
+
+
+class PageLoans:
+    """See the head of the module."""
+
+    def __init__(self) -> None:
+        self._lent: dict[int, PageList] = {}
+        self._lent_total = 0
+        self._borrowed_total = 0
+
+    def lend(self, data: bytes) -> None:
+        """Nothing is lent by plain bytes."""
+        if isinstance(data, PageList):
+            self._lent[self._lent_total] = data
+            self._lent_total += 1
+
+    def borrow(self, data: bytes, freed: Callable[[int], None]) -> None:
+        if isinstance(data, PageList):
+            data.when_freed(partial(freed, self._borrowed_total))
+            self._borrowed_total += 1
+
+    def returned(self, number: int) -> PageList:
+        pages = self._lent.pop(number, None)
+        if pages is None:
+            raise ProtocolViolation(f"the peer frees a page list ({number}) that it does not have")
+        return pages
+
+    def recall(self) -> list[PageList]:
+        lent, self._lent = list(self._lent.values()), {}
+        return lent
