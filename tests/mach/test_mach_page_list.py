@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
+from parties import Party, create, settle
 
 from mach.memory_object import MemoryObjectDataWrite
 from mach.page_list import PageList, vm_deallocate
@@ -41,3 +44,56 @@ def test_page_data_that_nobody_receives_is_freed_with_its_message(queued_first: 
     runtime = SimulatedRuntime(0)
     runtime.run(body)
     assert freed == ["freed"]
+
+
+class Lent:
+    """Page lists that a client has sent to an object of the server's, and those of them that have been freed."""
+
+    def __init__(self, server: Party, client: Party, sizes: list[int]) -> None:
+        self.freed: list[int] = []
+        message, self.control, _ = create(client)
+        client.right.send(message)
+        for number, size in enumerate(sizes):
+            data = PageList(bytes(size), partial(self.freed.append, number))
+            client.memory_object.send(MemoryObjectDataWrite(self.control.make_send(), 0, data))
+            client.memory_object.send(MemoryObjectDataWrite(self.control.make_send(), 0, b"plain, between them"))
+        settle(server, client)
+        self.object = server.service.receive(timeout=0).message.new_pager
+
+    def receive(self) -> bytes:
+        data = self.object.receive(timeout=0).message.data
+        self.object.receive(timeout=0)
+        return data
+
+
+@pytest.mark.parametrize("size", [4096, 64 * 4096, 2 << 20], ids=["a page", "a cluster", "in shared memory"])
+def test_a_page_list_is_its_senders_until_a_receiver_in_another_process_frees_it(
+    server: Party, client: Party, size: int
+) -> None:
+    """The paper's §5.5, mach.md 4.6: or the laundry of a pager that is a process would bound nothing."""
+    lent = Lent(server, client, [size] * 3)
+    first, second, _ = lent.receive(), lent.receive(), lent.receive()
+    assert not lent.freed, "they have arrived, and are still being worked on"
+    for data in (second, second, first):
+        vm_deallocate(data)
+        settle(server, client)
+    assert lent.freed == [1, 0]
+
+
+def test_page_lists_that_the_peer_took_with_it_are_free(server: Party, client: Party) -> None:
+    lent = Lent(server, client, [4096] * 3)
+    vm_deallocate(lent.receive())
+    settle(server, client)
+    kept = lent.receive()
+    server.network.close()
+    server.__init__()
+    settle(client)
+    vm_deallocate(kept)
+    assert lent.freed == [0, 1, 2]
+
+
+def test_page_lists_that_nobody_receives_over_there_are_free(server: Party, client: Party) -> None:
+    lent = Lent(server, client, [4096] * 3)
+    lent.object.destroy()
+    settle(server, client)
+    assert lent.freed == [0, 1, 2]
