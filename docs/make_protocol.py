@@ -55,9 +55,9 @@ processes it is one packet of a Unix `SEQPACKET` socket (`mach/wire.py`), little
 data. A body and data above {wire.INLINE_BYTES >> 10} KiB together, or above what the socket's buffer takes, travel in a
 memfd passed beside the header (flag {wire.IN_MEMFD}).
 
-Data with flag {wire.PAGE_LIST} are pages that occupy their sender's memory until the receiver has freed them, as it says with
-`PagesFreed` (a kernel's pageouts: the laundry, paper §5.5). Both ends count the packets of that kind, from 0. The end
-of the connection frees them all.
+Data with flag {wire.PAGE_LIST} are pages that occupy their sender's memory until the receiver has freed them, as it
+says with `PagesFreed` (a kernel's pageouts: the laundry, paper §5.5). Both ends count the packets of that kind, from 0.
+The end of the connection frees them all.
 
 The body holds the fixed fields in their order (numbers at their width; a right as `u8` kind and `u32` name), then
 the variable ones (`str`: `u16` length and UTF-8; a row of records: `u32` count and the records, each laid out the
