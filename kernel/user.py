@@ -31,6 +31,7 @@ from kernel import mach_server
 from kernel.host import Host
 from kernel.ipc_space import IpcSpace
 from kernel.processor import Processor
+from kernel.symbols import SymbolTable
 from kernel.task import Task
 from kernel.vm_map import MapEntry
 from mach.argument_block import VM_MAX_ADDRESS
@@ -38,7 +39,7 @@ from mach.exception import ExceptionRaise, ExceptionRaiseReply, ExceptionType
 from mach.kern_return import KernReturn, MachError
 from mach.memory_object import VmProt
 from mach.ports import DeadPort, Port, SendRight
-from mach.program import Panicked
+from mach.program import Panicked, TaskPort
 from mach.rpc import call
 from mach.threads import Thread
 
@@ -103,6 +104,7 @@ class UserKernel:
         self.by_port: dict[Port, UserTask | UserThread] = {}  # whose port it is
         self._running = 0  # threads
         self._failures: list[str] = []
+        self._where: str | None = None  # a program was, when it had an exception
         host.become_priv_kobject(partial(mach_server.host_priv_message, self))
 
     def begin(self) -> None:
@@ -132,10 +134,21 @@ class UserKernel:
     def vm_statistics(self) -> dict[str, int]:
         return self.host.vm_statistics()
 
+    def load_symbol_table(self, host_priv: SendRight | None, task: TaskPort, table: bytes) -> None:
+        if not self.host.is_priv(host_priv):
+            raise MachError(KernReturn.KERN_INVALID_HOST, "host_load_symbol_table needs the privileged host port")
+        if not isinstance(task, UserTask) or task.halted:
+            raise MachError(KernReturn.KERN_INVALID_TASK, "host_load_symbol_table")
+        task.symbols = SymbolTable.parse(table)
+
+    def excepted(self, where: str) -> None:
+        """A program has an exception; who handles that may have the machine stop."""
+        self._where = where
+
     def panic(self, host_priv: SendRight | None, words: str) -> NoReturn:
         if not self.host.is_priv(host_priv):
             raise MachError(KernReturn.KERN_INVALID_HOST, "host_reboot needs the privileged host port")
-        self.halt.now(f"panic: {words}", failed=True)
+        self.halt.now(f"panic: {words}" + (f"; {self._where}" if self._where else ""), failed=True)
         raise Panicked(words)
 
 
@@ -150,6 +163,7 @@ class UserTask:
         self.threads: list[UserThread] = []
         self.suspend_count = 0
         self.halted = False
+        self.symbols: SymbolTable | None = None  # if its loader gave them
         self.port = kernel.host.ipc.allocate(f"task {task.name}", kobject=partial(mach_server.task_message, self))
         kernel.by_port[self.port.port] = self
         task.map.maximum = VM_MAX_ADDRESS
@@ -332,6 +346,9 @@ class UserThread:
 
     def _exception(self, fault: ProgramFault) -> str:
         """Tell the task's exception port, and end the task: nobody here mends a program."""
+        where = self._where()
+        if where:
+            self.task.kernel.excepted(f"{self.task.name} was {where}")
         handler = self.task.exception_port()
         if handler is not None:
             with suppress(DeadPort):
@@ -343,7 +360,15 @@ class UserThread:
                 )
             handler.drop()
         self.task.terminate()
-        return f"{self.task.name} has died of {fault.kind.name}: {fault}"
+        return f"{self.task.name} has died of {fault.kind.name}: {fault}" + (f", {where}" if where else "")
+
+    def _where(self) -> str | None:
+        """The function that it is in, if its symbols are known and its registers mean anything."""
+        if self.task.symbols is None or self.registers is None:
+            return None
+        pc = self.get_register("eip")
+        name = self.task.symbols.where(pc)
+        return f"in {name} ({pc:#x})" if name else None
 
 
 def _counted(kernel: UserKernel, count: int, change: int) -> int:

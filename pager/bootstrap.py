@@ -39,7 +39,7 @@ from mach.memory_object import VmProt
 from mach.message import Message
 from mach.ports import DeadPort, Ipc, SendRight, drop_rights
 from mach.program import Panicked, Program
-from pager.bootstrap_loader import LoadError, load_program
+from pager.bootstrap_loader import LoadError, file_reader, load_program, load_symbols
 from pager.bootstrap_paging import Gate, OwnPager, PagingService
 from pager.device_port import DevicePort, open_device
 from pager.own_memory import OwnMemory, ProcessMemory
@@ -212,6 +212,8 @@ class _Bootstrap:
         self.console.write(
             f"(bootstrap) loaded {name}: text {info.text_size}, data {info.data_size}, BSS {info.bss_size} bytes\n"
         )
+        if words := load_symbols(self.program.kernel, self.host, task, info, file_reader(file)):
+            self.console.write(words + "\n")
         thread.resume()
 
     def serve_early_for(self, file: OpenFile) -> None:

@@ -3,6 +3,8 @@
 Interface:
     load_program(task, thread, page_size, file, arguments)    the task's memory and stack, the thread's registers
     load_executable(task, thread, page_size, read, arguments) the same; read(offset, length) gives the file's bytes
+    load_symbols(kernel, host_priv, task, info, read)    its symbols to the kernel; why not, in words, or None
+    file_reader(file)           such a `read` for a file
 
 Nothing is asked of the file but that it is a regular file and an executable: neither owner nor mode matter, the
 execute bits deliberately not (LOAD:161).
@@ -24,9 +26,12 @@ from mach.aout import EX_NOT_EXECUTABLE, HEADER_BYTES, LoaderInfo, NotExecutable
 from mach.argument_block import STACK_BYTES, VM_MAX_ADDRESS, argument_block, stack_pointer
 from mach.kern_return import MachError
 from mach.memory_object import VmProt
-from mach.program import TaskPort, ThreadPort
+from mach.ports import SendRight
+from mach.program import KernelCalls, TaskPort, ThreadPort
 
 ReadFile = Callable[[int, int], bytes]
+WORD_BYTES = 4
+MAX_SYMBOL_BYTES = 1 << 20
 COPY_BYTES = 64 * 1024  # read and given to the server at a time
 
 
@@ -44,7 +49,7 @@ def load_program(
     """Load `file`, with these arguments on its stack.  LoadError, and the task's map is empty again."""
     if file.inode is None or file.inode.kind != "file":
         raise LoadError(EX_NOT_EXECUTABLE, "not a regular file")
-    return load_executable(task, thread, page_size, partial(_read, file), arguments)
+    return load_executable(task, thread, page_size, file_reader(file), arguments)
 
 
 def load_executable(
@@ -71,6 +76,34 @@ def load_executable(
         code = EX_NOT_EXECUTABLE if isinstance(error, ValueError) else int(error.code)
         raise LoadError(code, str(error)) from None
     return info
+
+
+def load_symbols(
+    kernel: KernelCalls, host_priv: SendRight | None, task: TaskPort, info: LoaderInfo, read: ReadFile
+) -> str | None:
+    """host_load_symbol_table.  A program runs as well without: nothing fails for it."""
+    try:
+        if table := _symbol_table(info, read):
+            kernel.load_symbol_table(host_priv, task, table)
+    except (FileSystemError, LoadError, MachError) as error:
+        return f"[ no symbols of {task.name}: {error} ]"
+    return None
+
+
+def _symbol_table(info: LoaderInfo, read: ReadFile) -> bytes:
+    """get_symtab (EX:211): the bytes of the symbols in a word, the symbols, their strings."""
+    if not info.sym_size:
+        return b""
+    strings_at = info.sym_offset + info.sym_size
+    strings_size = int.from_bytes(read(strings_at, WORD_BYTES), "little")  # it counts itself
+    if info.sym_size + strings_size > MAX_SYMBOL_BYTES:
+        raise LoadError(EX_NOT_EXECUTABLE, f"{info.sym_size + strings_size} bytes of symbols")
+    size = info.sym_size.to_bytes(WORD_BYTES, "little")
+    return size + read(info.sym_offset, info.sym_size) + read(strings_at, strings_size)
+
+
+def file_reader(file: OpenFile) -> ReadFile:
+    return partial(_read, file)
 
 
 def _header(read: ReadFile) -> LoaderInfo:

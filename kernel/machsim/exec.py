@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -42,7 +43,7 @@ from mach.message import Message
 from mach.ports import DeadPort, SendOnceRight, SendRight, drop_rights
 from mach.program import Console
 from mach.threads import Deadlock, Runtime
-from pager.bootstrap_loader import LoadError, load_executable
+from pager.bootstrap_loader import LoadError, load_executable, load_symbols
 
 NATIVE_TIME_SCALE = 0.001
 
@@ -58,6 +59,7 @@ class ProgramMachine:
         self.user = UserKernel(host, self.processor, self.halt)
         self.console_device = ConsoleDevice(host.ipc, console)
         host.devices.attach_stream("console", self.console_device.port)
+        self._console = console
         self._folder = folder
         self._bootstrap = host.ipc.allocate("bootstrap", kobject=self._message)
 
@@ -68,7 +70,10 @@ class ProgramMachine:
         task.set_exception_port(self._bootstrap.make_send())
         thread = task.thread_create()
         words = [word.encode("utf-8", "surrogateescape") for word in (task.name, *arguments)]
-        load_executable(task, thread, self.host.page_size, lambda at, size: self._read(program, at, size), words)
+        read = partial(self._read, program)
+        info = load_executable(task, thread, self.host.page_size, read, words)
+        if missing := load_symbols(self.user, self.host.host_priv, task, info, read):
+            self._console.write(missing + "\n")
         thread.resume()
         halted = self.halt.wait()
         self.console_device.flush()

@@ -12,7 +12,7 @@ from programs import SERVERS
 
 from fixtures.servers.build import KEPT_BY, PROGRAMS, CompilerMissing, build, compiler
 from kernel.i386.cpu import Cpu, NoEmulator
-from mach.aout import Executable, Magic, make_executable
+from mach.aout import Executable, Magic, Symbol, SymbolType, loader_info, make_executable
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -77,6 +77,24 @@ def test_what_cannot_be_run_is_refused_in_one_line(tmp_path: Path) -> None:
 def test_a_program_that_fails_is_told_and_is_exit_1(tmp_path: Path) -> None:
     (tmp_path / "bad.aout").write_bytes(make_executable(Magic.ZMAGIC, b"\xcc\x90\x90\x90"))
     refused("machsim", "exec", tmp_path / "bad.aout", words="bad has died of EXC_BREAKPOINT: breakpoint")
+
+
+LOADS_FROM_NOWHERE = b"\x90\x90\xa1\x00\x00\x00\x30\x90"  # nop; nop; movl 0x30000000, %eax
+ENTRY = 0x10020  # text begins with the header
+
+
+def test_where_a_program_failed_is_said_by_the_symbols_that_its_loader_gave(tmp_path: Path) -> None:
+    """mach.md 1.3: host_load_symbol_table, and what the kernel's debugger makes of it."""
+    symbols = [Symbol("_start", ENTRY), Symbol("_load", ENTRY + 1), Symbol("_data", ENTRY + 2, SymbolType.DATA)]
+    program = make_executable(Magic.ZMAGIC, LOADS_FROM_NOWHERE, symbols=symbols)
+    (tmp_path / "lost.aout").write_bytes(program)
+    refused("machsim", "exec", tmp_path / "lost.aout", words=f"in _load+0x1 ({ENTRY + 2:#x})")
+
+
+def test_a_program_whose_symbols_are_cut_off_runs_all_the_same(tmp_path: Path) -> None:
+    content = (SERVERS / "hello.aout").read_bytes()
+    (tmp_path / "hello.aout").write_bytes(content[: loader_info(content).sym_offset + 40])
+    assert "[ no symbols of hello: hello.aout is cut short ]" in run("machsim", "exec", tmp_path / "hello.aout").stdout
 
 
 def test_a_fault_of_a_program_is_told_from_its_instruction_to_the_disk_and_back(tmp_path: Path) -> None:
