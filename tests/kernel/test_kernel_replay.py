@@ -122,12 +122,9 @@ def test_a_browser_shows_the_machine_at_any_step(played: tuple[Path, dict[str, i
 
 @needs_chromium
 def test_it_plays_by_itself_and_says_what_happens(played: tuple[Path, dict[str, int]]) -> None:
-    for _ in range(4):  # a browser without a processor may draw no frame in all of its virtual time
-        document = browse(played[0], "play", 20_000)
-        step = re.search(r'data-step="(\d+)"', document)
-        assert step is not None
-        if int(step[1]) > 0:
-            break
+    document = browse(played[0], "play", 5_000)
+    step = re.search(r'data-step="(\d+)"', document)
+    assert step is not None
     assert int(step[1]) > 0
     assert ">Pause<" in document
     assert '<li class="now">' in document
