@@ -1,11 +1,11 @@
 """What a program's addresses are called: the symbol table that its loader gave the kernel (mach.md 1.3).
 
 Interface:
-    SymbolTable.parse(content)    as host_load_symbol_table takes it; MachError KERN_INVALID_ARGUMENT: it is none
+    SymbolTable.parse(content)    as host_load_symbol_table takes it; MachError KERN_INVALID_ARGUMENT: no function in it
         .where(address)           "_main+0x1c" for an address in the text; None before the first symbol
 
-The content is that of an a.out file, with one word before it: the bytes of its symbols; strings follow them.  In Mach
-the kernel's debugger reads it; here it is for the words that a program's exception leaves.
+The content is that of an a.out file in the form that describes itself (mach/boot_image.py).  In Mach the kernel's
+debugger reads it; here it is for the words that a program's exception leaves.
 
 Not here: finding it in a file (pager/bootstrap_loader.py).
 """
@@ -15,11 +15,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from mach.aout import NLIST_BYTES, SymbolType, symbols_of
+from mach.boot_image import symbols_in
 from mach.kern_return import KernReturn, MachError
-
-WORD_BYTES = 4
-EXTERNAL = 1  # a bit of n_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +28,9 @@ class SymbolTable:
 
     @staticmethod
     def parse(content: bytes) -> SymbolTable:
-        size = int.from_bytes(content[:WORD_BYTES], "little")
-        strings = content[WORD_BYTES + size :]
-        if size % NLIST_BYTES or len(strings) < WORD_BYTES:
-            raise MachError(KernReturn.KERN_INVALID_ARGUMENT, f"a symbol table of {len(content)} bytes")
-        table = symbols_of(content[WORD_BYTES : WORD_BYTES + size], strings)
-        functions = sorted({(s.value, s.name) for s in table if s.type & ~EXTERNAL == SymbolType.TEXT & ~EXTERNAL})
+        functions = sorted({(symbol.value, symbol.name) for symbol in symbols_in(content) if symbol.in_text})
+        if not functions:
+            raise MachError(KernReturn.KERN_INVALID_ARGUMENT, f"no function in {len(content)} bytes of symbols")
         return SymbolTable(tuple(value for value, _ in functions), tuple(name for _, name in functions))
 
     def where(self, address: int) -> str | None:

@@ -21,8 +21,8 @@ Not here: how a program is found or executed; address maps (kernel/task.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn, Protocol
@@ -48,7 +48,7 @@ Executor = Callable[["UserThread"], int]
 
 
 class Registers(Protocol):
-    """The registers of a thread, by the names of its machine; "pc" and "sp" on every machine."""
+    """The registers of a thread, by the names of the i386."""
 
     def get(self, name: str) -> int: ...
 
@@ -104,7 +104,7 @@ class UserKernel:
         self.by_port: dict[Port, UserTask | UserThread] = {}  # whose port it is
         self._running = 0  # threads
         self._failures: list[str] = []
-        self._where: str | None = None  # a program was, when it had an exception
+        self._told: list[str] = []  # where programs are, of whose exceptions somebody is being told
         host.become_priv_kobject(partial(mach_server.host_priv_message, self))
 
     def begin(self) -> None:
@@ -141,14 +141,21 @@ class UserKernel:
             raise MachError(KernReturn.KERN_INVALID_TASK, "host_load_symbol_table")
         task.symbols = SymbolTable.parse(table)
 
-    def excepted(self, where: str) -> None:
-        """A program has an exception; who handles that may have the machine stop."""
-        self._where = where
+    @contextmanager
+    def telling(self, where: str | None) -> Iterator[None]:
+        """Within, somebody hears of the exception of a program that is there, and may have the machine stop for it."""
+        told = [where] if where else []
+        self._told += told
+        try:
+            yield
+        finally:
+            for words in told:
+                self._told.remove(words)
 
     def panic(self, host_priv: SendRight | None, words: str) -> NoReturn:
         if not self.host.is_priv(host_priv):
             raise MachError(KernReturn.KERN_INVALID_HOST, "host_reboot needs the privileged host port")
-        self.halt.now(f"panic: {words}" + (f"; {self._where}" if self._where else ""), failed=True)
+        self.halt.now("; ".join([f"panic: {words}", *self._told]), failed=True)
         raise Panicked(words)
 
 
@@ -347,11 +354,9 @@ class UserThread:
     def _exception(self, fault: ProgramFault) -> str:
         """Tell the task's exception port, and end the task: nobody here mends a program."""
         where = self._where()
-        if where:
-            self.task.kernel.excepted(f"{self.task.name} was {where}")
         handler = self.task.exception_port()
         if handler is not None:
-            with suppress(DeadPort):
+            with self.task.kernel.telling(where and f"{self.task.name} was {where}"), suppress(DeadPort):
                 call(
                     self.task.kernel.host.ipc,
                     handler,

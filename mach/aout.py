@@ -48,8 +48,11 @@ class Magic(enum.IntEnum):
     ZMAGIC = 0o413  # the same, and the header is the first part of text
 
 
+N_EXT = 0x01  # a bit of n_type: visible outside its file
+
+
 class SymbolType(enum.IntEnum):
-    """n_type, with N_EXT: visible outside its file."""
+    """n_type, with N_EXT."""
 
     ABSOLUTE = 0x03
     TEXT = 0x05
@@ -106,6 +109,10 @@ class Symbol:
     name: str
     value: int
     type: int = SymbolType.TEXT
+
+    @property
+    def in_text(self) -> bool:
+        return self.type | N_EXT == SymbolType.TEXT
 
 
 def loader_info(header: bytes) -> LoaderInfo:

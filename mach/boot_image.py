@@ -7,6 +7,7 @@ Interface:
     glue(kernel, bootstrap, header=True) -> bytes
     dissect(content) -> BootImage        the parts of a boot file; BadBootImage says what is wrong (NoBootInfo: all)
     symbol_section(executable) -> bytes  a symbol table that describes itself
+    described(table, strings) -> bytes   the same of the two parts of one
     symbols_in(section)                  the symbols in one
     BootInfo, find_boot_info(memory, edata)      as the kernel finds it: at edata, or within a page behind it
     pack_load_info, unpack_load_info     LoaderInfo as 11 words
@@ -121,8 +122,11 @@ class BootImage:
 def symbol_section(executable: Executable) -> bytes:
     """The size of the symbols, the symbols, their strings, zeros up to a word; nothing if there are no symbols."""
     table, strings = executable.symbol_table()
-    if not table:
-        return b""
+    return described(table, strings) if table else b""
+
+
+def described(table: bytes, strings: bytes) -> bytes:
+    """As in a boot file, and as host_load_symbol_table takes it (mach.md 1.3)."""
     section: bytes = len(table).to_bytes(WORD_BYTES, "little") + table + strings
     return section + bytes(-len(section) % WORD_BYTES)
 

@@ -115,8 +115,8 @@ class KernelCalls(Protocol):
     def vm_statistics(self) -> dict[str, int]: ...
 
     def load_symbol_table(self, host_priv: SendRight | None, task: TaskPort, table: bytes) -> None:
-        """host_load_symbol_table: the bytes of the symbols in a word, the symbols, their strings, of a task's program.
-        MachError KERN_INVALID_HOST, _TASK, KERN_INVALID_ARGUMENT."""
+        """host_load_symbol_table: of a task's program, in the form that describes itself (mach/boot_image.py).
+        MachError KERN_INVALID_HOST, KERN_INVALID_TASK, KERN_INVALID_ARGUMENT."""
 
     def panic(self, host_priv: SendRight | None, words: str) -> NoReturn:
         """host_reboot(RB_DEBUGGER), as user programs panic: the machine stops, and says so."""

@@ -22,15 +22,15 @@ from functools import partial
 
 from bootfs.errors import FileSystemError
 from bootfs.lookup import OpenFile
-from mach.aout import EX_NOT_EXECUTABLE, HEADER_BYTES, LoaderInfo, NotExecutable, loader_info
+from mach.aout import EX_NOT_EXECUTABLE, HEADER_BYTES, WORD_BYTES, LoaderInfo, NotExecutable, loader_info
 from mach.argument_block import STACK_BYTES, VM_MAX_ADDRESS, argument_block, stack_pointer
+from mach.boot_image import described
 from mach.kern_return import MachError
 from mach.memory_object import VmProt
 from mach.ports import SendRight
 from mach.program import KernelCalls, TaskPort, ThreadPort
 
 ReadFile = Callable[[int, int], bytes]
-WORD_BYTES = 4
 MAX_SYMBOL_BYTES = 1 << 20
 COPY_BYTES = 64 * 1024  # read and given to the server at a time
 
@@ -91,15 +91,14 @@ def load_symbols(
 
 
 def _symbol_table(info: LoaderInfo, read: ReadFile) -> bytes:
-    """get_symtab (EX:211): the bytes of the symbols in a word, the symbols, their strings."""
+    """get_symtab (EX:211); nothing if there are no symbols."""
     if not info.sym_size:
         return b""
     strings_at = info.sym_offset + info.sym_size
     strings_size = int.from_bytes(read(strings_at, WORD_BYTES), "little")  # it counts itself
     if info.sym_size + strings_size > MAX_SYMBOL_BYTES:
         raise LoadError(EX_NOT_EXECUTABLE, f"{info.sym_size + strings_size} bytes of symbols")
-    size = info.sym_size.to_bytes(WORD_BYTES, "little")
-    return size + read(info.sym_offset, info.sym_size) + read(strings_at, strings_size)
+    return described(read(info.sym_offset, info.sym_size), read(strings_at, strings_size))
 
 
 def file_reader(file: OpenFile) -> ReadFile:

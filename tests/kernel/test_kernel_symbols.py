@@ -8,16 +8,18 @@ from hypothesis import strategies as st
 
 from kernel.host import MINIMUM_PAGES, Host
 from kernel.symbols import SymbolTable
-from kernel.user import Halt, UserKernel
-from mach.aout import NLIST_BYTES, Executable, Magic, Symbol, SymbolType, make_executable
+from kernel.user import Halt, ProgramFault, UserKernel, UserThread
+from mach.aout import Executable, Magic, Symbol, SymbolType, make_executable
+from mach.boot_image import symbol_section
+from mach.exception import ExceptionRaise, ExceptionRaiseReply, ExceptionType
 from mach.kern_return import KernReturn, MachError
 from mach.ports import Ipc
+from mach.program import Panicked
 from mach.threads.simulated import SimulatedRuntime
 
 
 def table_of(symbols: list[Symbol]) -> bytes:
-    found, strings = Executable.parse(make_executable(Magic.ZMAGIC, b"\x90" * 8, symbols=symbols)).symbol_table()
-    return len(found).to_bytes(4, "little") + found + strings
+    return symbol_section(Executable.parse(make_executable(Magic.ZMAGIC, b"\x90" * 8, symbols=symbols)))
 
 
 def test_an_address_is_called_by_the_last_function_before_it() -> None:
@@ -30,12 +32,13 @@ def test_an_address_is_called_by_the_last_function_before_it() -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_table_or_an_invalid_argument(content: bytes) -> None:
-    size = int.from_bytes(content[:4], "little")
-    if size % NLIST_BYTES or len(content) < 4 + size + 4:
-        with pytest.raises(MachError, match="a symbol table of"):
-            SymbolTable.parse(content)
+    try:
+        table = SymbolTable.parse(content)
+    except MachError as error:
+        if error.code != KernReturn.KERN_INVALID_ARGUMENT:
+            raise
     else:
-        SymbolTable.parse(content).where(0x10000)
+        assert table.where(table.addresses[0]) in table.names
 
 
 def test_only_who_holds_the_hosts_port_gives_symbols_and_only_of_a_task_that_lives() -> None:
@@ -63,3 +66,56 @@ def test_only_who_holds_the_hosts_port_gives_symbols_and_only_of_a_task_that_liv
     kernel: UserKernel = None  # type: ignore[assignment]
     runtime = SimulatedRuntime(0)
     runtime.run(body)
+
+
+class At:
+    """The registers of a thread that is at one address."""
+
+    def __init__(self, address: int) -> None:
+        self.address = address
+
+    def get(self, name: str) -> int:
+        return self.address if name == "eip" else 0
+
+    def set(self, name: str, value: int) -> None:
+        raise AssertionError(name)
+
+
+@pytest.mark.parametrize("when", ["while it is told of the exception", "for something else, later"])
+def test_a_panic_says_where_the_program_was_whose_exception_it_is_about_and_no_other(when: str) -> None:
+    words: list[str] = []
+
+    def body() -> None:
+        ipc = Ipc(runtime)
+        host = Host(runtime, ipc, MINIMUM_PAGES * 4096)
+
+        def fault(thread: UserThread) -> int:
+            thread.registers = At(0x10022)
+            raise ProgramFault(ExceptionType.EXC_BREAKPOINT, 2, 0, "breakpoint")
+
+        def panic() -> None:
+            with pytest.raises(Panicked):
+                kernel.panic(host.host_priv, "the words")
+
+        def hear(message: ExceptionRaise) -> None:
+            if when.startswith("while"):
+                panic()
+            message.reply.send(ExceptionRaiseReply(KernReturn.KERN_FAILURE))
+
+        halt = Halt(host.processor)
+        kernel = UserKernel(host, fault, halt)
+        task = kernel.task_create("program")
+        kernel.load_symbol_table(host.host_priv, task, table_of([Symbol("_start", 0x10020)]))
+        task.set_exception_port(ipc.allocate("exceptions", kobject=hear).make_send())
+        kernel.begin()  # another program runs on
+        task.thread_create().resume()
+        runtime.sleep(1)
+        if not when.startswith("while"):
+            panic()
+        words.append(halt.wait().words)
+        kernel.end(None)
+
+    runtime = SimulatedRuntime(0)
+    runtime.run(body)
+    where = "; program was in _start+0x2 (0x10022)" if when.startswith("while") else ""
+    assert words == [f"panic: the words{where}"]
