@@ -168,13 +168,13 @@ def _paging_report(facts: Figures | None, options: argparse.Namespace, disk: str
 
 
 def _modelled_report(facts: Figures, options: argparse.Namespace) -> str:
-    series = [
+    series = [  # the dashed lines last: what they cover shows between the dashes
         Series(name, [(row["available_mb"], row[key] / facts["scale"]) for row in reversed(facts["rows"])], dashed)
-        for name, key, dashed in (("in the kernel", "kernel_seconds", True), ("a process", "process_seconds", False))
+        for name, key, dashed in (("a process", "process_seconds", False), ("in the kernel", "kernel_seconds", True))
     ]
     series += [
         Series(name, [(size, PAPER[size][at]) for size in sorted(PAPER)], dashed)
-        for at, name, dashed in ((0, "MK63, 1991", True), (1, "out of it, 1991", False))
+        for at, name, dashed in ((1, "out of it, 1991", False), (0, "MK63, 1991", True))
     ]
     chart = line_chart(
         "Paging 7 MB, the pager in and out of the kernel",

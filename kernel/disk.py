@@ -8,6 +8,10 @@ of a disk that a 25 MHz 386 of 1991 would have had (paper §7.2); `slowness` mul
 Operations that wait are taken in the order of BSD's disksort: the next one further on, then from the front again.  So
 pages that adjoin each other are written in one sweep, whichever of the pager's threads comes to the disk first.
 
+Invariants:
+    1. The arm is at one operation at a time.
+    2. An operation waits for two sweeps at the most: within one the arm only goes forward.
+
 Not here: the bytes (bootfs.device); faults of the medium.
 """
 

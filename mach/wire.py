@@ -140,7 +140,7 @@ class PacketBuffer:
         if not flags & IN_MEMFD:
             if length != data_at + data_length:
                 raise ProtocolViolation("a packet whose lengths do not add up")
-            data = kind(view[data_at:length]) if data_length else b""
+            data = kind(view[data_at:length]) if data_length or kind is PageList else b""
             return Packet(msgh_id, destination, view[HEADER.size : data_at], data)
         if length != HEADER.size or body_length + data_length > MAX_BYTES:
             raise ProtocolViolation("a packet with bytes inline and in shared memory, or with too many")

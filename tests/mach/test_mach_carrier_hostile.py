@@ -38,6 +38,7 @@ GARBAGE = {
     "wrong kind of right": packet(2205, 2, struct.pack("<BIQ", 3, 1, 0)),
     "release of what is not held": packet(1, 0, struct.pack("<II", 2, 5)),
     "pages freed that were not sent": packet(3, 0, struct.pack("<I", 0)),
+    "a page list in a message that has no data": packet(2276, 2, struct.pack("<BI", 2, 1), b"pages", flags=2),
     "a carrier's message to a port": packet(1, 2, struct.pack("<II", 2, 1)),
     "a port's message to the carrier": packet(2276, 0, struct.pack("<BI", 2, 1)),
     "memory promised and not passed": packet(2205, 2, b"", b"", flags=1),
