@@ -137,7 +137,7 @@ class CoherentReader:
             page = at.pages.get(offset)
             if page is not None and not page.absent and not page.error:
                 return self._resident.store.read(page.frame)
-            if page is None and at.is_lost(offset):
+            if at.is_lost(offset):  # whether or not a placeholder stands there
                 raise MachError(KernReturn.KERN_MEMORY_ERROR, f"a page of object {at.object_id} died with its pager")
             asked_in_vain = page is not None and page.absent and not page.busy
             if at.may_have(offset) and not asked_in_vain and (at.object_id, offset) not in absent:

@@ -39,7 +39,8 @@ REFERENCED = 1 << 8  # by every reference through a pmap
 LOCK_SHIFT = 9  # three bits: the access that the pager's lock forbids (vm_prot_t)
 UNLOCK_SHIFT = 12  # three bits: the access that the pager has been asked to allow
 USED = MODIFIED | REFERENCED
-UNMAPPABLE = BUSY | ABSENT | ERROR
+PLACEHOLDER = ABSENT | ERROR  # it has no content
+UNMAPPABLE = BUSY | PLACEHOLDER
 
 NONE = 0xFFFFFFFF  # no frame
 ROW = 64  # entries of a SparseTable's row

@@ -32,7 +32,7 @@ from collections.abc import Callable
 
 from kernel.default_manager import DefaultManager
 from kernel.existence import ExistenceMap
-from kernel.page import ABSENT, BUSY, ERROR, Page
+from kernel.page import ABSENT, BUSY, PLACEHOLDER, Page
 from kernel.processor import Processor
 from kernel.resident import ResidentPages
 from kernel.vm_object import VmObject, VmObjects
@@ -143,13 +143,14 @@ class Pagers:
         self._give_up_unreachable(new)
 
     def _give_up_unreachable(self, object: VmObject) -> None:
-        """What the memory object has of pages outside the VM object that took it over is nobody's (Mach keeps it)."""
+        """What the memory object has of pages outside the VM object that took it over, or hidden by one that is lost
+        there, is nobody's (Mach keeps it)."""
         existence, pager = object.existence, object.pager
         if existence is None or pager is None:
             return
         reach = range(object.paging_offset, object.paging_offset + object.size)
         for offset in existence.offsets():
-            if offset in reach:
+            if offset in reach and offset - object.paging_offset not in object.lost:
                 continue
             existence.clear(offset)
             last = self._unreachable[-1] if self._unreachable else None
@@ -301,4 +302,4 @@ class Pagers:
     @staticmethod
     def _is_lost(object: VmObject, offset: int) -> bool:
         page = object.pages.get(offset)
-        return page is None or page.flags & (ERROR | ABSENT) != 0
+        return page is None or page.flags & PLACEHOLDER != 0

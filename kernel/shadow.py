@@ -14,7 +14,8 @@ written to, and each page is pushed to the copy object before its first write (k
 Invariants:
     1. What a task reads through a chain is the same before and after collapse.
     2. A page that hides one below is dirty, or its pager has it: it is never dropped for being zeros.
-    3. Pages of a taken-over memory object that nobody can reach any more are given up (Mach keeps them: weakness 6);
+    3. A page that died with a pager hides what is below it, and stays lost (P5).
+    4. Pages of a taken-over memory object that nobody can reach any more are given up (Mach keeps them: weakness 6);
        one that a page in memory hides is overwritten when that goes out.
 
 Not here: which way a copy is made (kernel/vm_copy.py); faults.
@@ -25,6 +26,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+from kernel.page import PLACEHOLDER
 from kernel.resident import ResidentPages
 from kernel.vm_map import MapEntry
 from kernel.vm_object import VmObject, VmObjects
@@ -94,17 +96,20 @@ class Shadows:
     def _take_over(self, object: VmObject, backing: VmObject) -> None:
         """Nobody else names `backing`: its pages, its pager and its shadow become the object's."""
         offset = object.shadow_offset
+        for page in [page for page in object.pages.values() if page.flags & PLACEHOLDER]:
+            self._resident.free(page)  # its pager is dead; if it had the page, that is in `lost`
         for at, page in object.pages.items():
             if at + offset in backing.pages or backing.was_sent(at + offset):
                 page.dirty = True  # INV-2; and what the pager has of it is old
         for at, page in list(backing.pages.items()):
-            reachable = offset <= at < offset + object.size
-            if reachable and not page.absent and at - offset not in object.pages:
-                self._resident.rename(page, object, at - offset)
+            mine = at - offset
+            reachable = 0 <= mine < object.size and not page.flags & PLACEHOLDER
+            if reachable and mine not in object.pages and mine not in object.lost:
+                self._resident.rename(page, object, mine)
             else:
                 self._resident.free(page)
-        object.lost |= {at - offset for at in backing.lost if offset <= at < offset + object.size}
-        object.lost -= set(object.pages)
+        below = {at - offset for at in backing.lost if 0 <= at - offset < object.size}
+        object.lost |= below - set(object.pages)
         object.shadow, object.shadow_offset = backing.shadow, offset + backing.shadow_offset
         if backing.pager is not None:
             object.pager, object.control, object.name = backing.pager, backing.control, backing.name

@@ -169,7 +169,7 @@ class VmFault:
                         return self._unlock(page, wanted)
                     break
                 placeholders.append(page)
-            elif object.may_have(offset):
+            elif offset not in object.lost and object.may_have(offset):
                 return self._page_in(object, offset, wanted)
             if object.is_lost(offset):
                 return FaultResult.MEMORY_ERROR

@@ -13,7 +13,7 @@ Invariants (the kernel mutex is held in every method; deallocate may release it)
     1. An object is registered exactly while it lives; it lives while references > 0, or in the cache with none.
     2. A page is busy, and not absent, only while paging_in_progress > 0 of its object, or within one stay in the
        kernel.
-    3. An offset in `lost` is not resident: its only copy died with a pager (P5).
+    3. An offset in `lost` is not resident, but for a placeholder: its only copy died with a pager (P5).
     4. With a pager there are a control and a name port; without one there are none.
     5. If object.copy is K, then K.shadow is the object and K.shadow_offset is 0.
 
@@ -27,7 +27,7 @@ from collections import OrderedDict
 from typing import Protocol
 
 from kernel.existence import Existence, ExistenceMap
-from kernel.page import ABSENT, BUSY, DIRTY, MODIFIED, PRECIOUS, Frames, ObjectPages, Page
+from kernel.page import ABSENT, BUSY, DIRTY, MODIFIED, PLACEHOLDER, PRECIOUS, Frames, ObjectPages, Page
 from kernel.processor import Processor
 from kernel.resident import ResidentPages
 from mach.memory_object import CopyStrategy
@@ -206,7 +206,9 @@ class VmObjects:
         for object in self.by_id.values():
             cached = object in self.cached
             assert object.alive == (object.references > 0 or cached), f"INV-1: object {object.object_id}"
-            assert object.lost.isdisjoint(object.pages), f"INV-3: object {object.object_id}"
+            found = [object.pages.get(at) for at in object.lost]
+            solid = [page for page in found if page is not None and not page.flags & PLACEHOLDER]
+            assert not solid, f"INV-3: {solid} in object {object.object_id}"
             ports = (object.control is not None, object.name is not None)
             assert ports == (object.pager is not None,) * 2, f"INV-4: object {object.object_id}"
             if object.copy is not None:
