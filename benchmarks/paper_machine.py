@@ -1,6 +1,7 @@
 """The machine of the paper's table 7-1: a program that pages, with the default pager in its kernel or out of it.
 
-    machine_with(pager, disk, memory, socket)    a context: a Stand, its pager in its "kernel", or a "process"
+    pager_inside(disk, memory), pager_outside(process, disk, memory)    contexts: a Stand
+    PagerProcess(disk, socket)
     PagingBenchmark(host, references, seed).run(), MachineCode(host, passes).run() -> seconds
     python -m benchmarks.paper_machine SOCKET DISK    the pager's process, until its standard input ends
 
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from socket import SHUT_RDWR
 
 from bootfs.blocklist import BlockList, Run
 from bootfs.device import BlockDevice, FileDevice, MemoryDevice
@@ -68,17 +70,35 @@ class Stand:
     processor_seconds: float = 0.0
 
 
-@contextmanager
-def machine_with(pager: str, disk: Disk, memory: int, socket: str) -> Iterator[Stand]:
-    """A machine of `memory` bytes that pages: by a pager in its "kernel", or by another "process" over `socket`."""
-    with _pager_inside(disk, memory) if pager == "kernel" else _pager_outside(disk, memory, socket) as stand:
-        start = time.process_time()
-        yield stand
-        stand.processor_seconds = time.process_time() - start
+class PagerProcess:
+    """A pager in a process of its own, which serves one machine after another, as a daemon does."""
+
+    def __init__(self, disk: Disk, socket: str) -> None:
+        Path(socket).unlink(missing_ok=True)
+        self.socket = socket
+        command = [sys.executable, "-m", "benchmarks.paper_machine", socket, disk.path, str(disk.time_scale)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        if self._answer() != b"ready\n":
+            raise RuntimeError("the pager's process did not start")
+
+    def processor_seconds(self) -> float:
+        """What it has spent so far.  It answers once no machine has a page with it."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"\n")
+        self._process.stdin.flush()
+        return float(self._answer())
+
+    def close(self) -> None:
+        self._process.communicate(b"")
+
+    def _answer(self) -> bytes:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
 
 
 @contextmanager
-def _pager_inside(disk: Disk, memory: int) -> Iterator[Stand]:
+def pager_inside(disk: Disk, memory: int) -> Iterator[Stand]:
+    """A machine of `memory` bytes with the pager in its kernel."""
     runtime = NativeRuntime()
     ipc = Ipc(runtime)
     host = Host(runtime, ipc, memory, PAGE, pageout_time_scale=disk.pauses)
@@ -88,32 +108,31 @@ def _pager_inside(disk: Disk, memory: int) -> Iterator[Stand]:
     pager.start()
     host.start()
     host.vm_set_default_memory_manager(host.host_priv, pager.port.make_send())
-    yield Stand(host)
+    stand = Stand(host)
+    start = time.process_time()
+    yield stand
+    stand.processor_seconds = time.process_time() - start
     device.close()
 
 
 @contextmanager
-def _pager_outside(disk: Disk, memory: int, socket: str) -> Iterator[Stand]:
-    Path(socket).unlink(missing_ok=True)
-    command = [sys.executable, "-m", "benchmarks.paper_machine", socket, disk.path, str(disk.time_scale)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        if process.stdout.readline() != b"ready\n":
-            raise RuntimeError("the pager's process did not start")
-        try:
-            runtime = NativeRuntime()
-            ipc = Ipc(runtime)
-            network = Network(ipc)
-            manager = network.connect(socket)
-            host = Host(runtime, ipc, memory, PAGE, pageout_time_scale=disk.pauses)
-            runtime.fork(lambda: _receive_for_ever(ipc), "network", daemon=True)
-            host.start()
-            host.vm_set_default_memory_manager(host.host_priv, manager)
-            stand = Stand(host)
-            yield stand
-        finally:
-            spent, _ = process.communicate(b"")
-        stand.processor_seconds += float(spent)
+def pager_outside(process: PagerProcess, disk: Disk, memory: int) -> Iterator[Stand]:
+    """A machine of `memory` bytes with the pager in `process`."""
+    runtime = NativeRuntime()
+    ipc = Ipc(runtime)
+    network = Network(ipc)
+    manager = network.connect(process.socket)
+    host = Host(runtime, ipc, memory, PAGE, pageout_time_scale=disk.pauses)
+    runtime.fork(lambda: _receive_for_ever(ipc), "network", daemon=True)
+    host.start()
+    host.vm_set_default_memory_manager(host.host_priv, manager)
+    stand = Stand(host)
+    before, start = process.processor_seconds(), time.process_time()
+    yield stand
+    spent = time.process_time() - start
+    for connection in list(network.connections.values()):
+        connection.sock.shutdown(SHUT_RDWR)
+    stand.processor_seconds = spent + process.processor_seconds() - before
 
 
 def _receive_for_ever(ipc: Ipc) -> None:
@@ -190,10 +209,11 @@ def serve(socket: str, disk: Disk) -> None:
     network = Network(ipc)
     network.listen(socket, pager.port)
     pager.start()
-    start = time.process_time()
     print("ready", flush=True)
-    sys.stdin.buffer.read()
-    print(time.process_time() - start)
+    for _ in sys.stdin:
+        while pager.store.free_pages < pager.store.total_pages:
+            time.sleep(0.01)
+        print(time.process_time(), flush=True)
     network.stop_listening()
 
 
