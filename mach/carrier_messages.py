@@ -31,6 +31,7 @@ class PortDied(Message):
 
 @message(3)
 class PagesFreed(Message):
-    """The receiver has freed the page list that was number `number`, from 0, of those that you sent."""
+    """The receiver has freed `count` page lists, from number `number` on, of those that you sent, counted from 0."""
 
     number: U32
+    count: U32

@@ -1,13 +1,12 @@
 """One end of a connection between two parties: rights become names and names become rights, as in Mach's netmsgserver.
 
 Interface:
-    Connection(ipc, sock, initiator, on_trouble, may_wait)
-        on_trouble(connection, why) is called when it cannot send: now (why is "": flush it), or any more
-        may_wait() says whether a sender of the initiating end may sleep here until the peer has read
+    Connection(ipc, sock, initiator, carrier)
         .service(right)     make `right` the one port that the peer may reach from the start (SERVICE_NAME)
         .to_service()       a send right to the peer's service port
         .arrived(packet)    deliver what has been received
         .flush()            send what could not be sent before; True if nothing is left
+        .tell_freed()       tell the peer which of its page lists have been freed here
         .close()            the peer is gone
 
 A port of the peer is, here, a proxy: a port whose kobject forwards.  A port of ours that the peer may send to stands
@@ -29,23 +28,25 @@ Not here: sockets' readiness (mach/socket_carrier.py); what messages mean.
 from __future__ import annotations
 
 import socket
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 
 from mach.carrier_messages import CARRIER, PagesFreed, PortDied, PortReleased
 from mach.codec import Codec, ProtocolViolation, RightKind, WireRight, codec_at, codec_of
 from mach.connection_tables import Export, Import, PageLoans
+from mach.feeder import Carrier
 from mach.message import Message
 from mach.mqueue import Flow
 from mach.notify import DeadName, NoSenders, SendOnce
+from mach.outbox import Outbox
 from mach.peer import Peer
 from mach.ports import DeadPort, Ipc, Port, ReceiveRight, Right, SendOnceRight, SendRight, drop_rights
 from mach.threads import LockRank
-from mach.wire import Packet, send_packet, widen
+from mach.wire import Packet
 
 SERVICE_NAME = 2  # the accepting end's service port
 OUTBOX_BYTES = 4 * 1024 * 1024  # unread messages that are kept for a slow peer
+FREED_AT_ONCE = 4  # page lists that the peer hears of in one packet, if that can be put off; Mach bounds them by ten
 
 _FROM_PORTS = frozenset(cls.msgh_id for cls in (NoSenders, SendOnce, DeadName))
 
@@ -57,14 +58,7 @@ After = list[Callable[[], object]]  # what is to be done once the lock is releas
 class Connection:
     """See the head of the module."""
 
-    def __init__(
-        self,
-        ipc: Ipc,
-        sock: socket.socket,
-        initiator: bool,
-        on_trouble: Callable[[Connection, str], None],
-        may_wait: Callable[[], bool],
-    ) -> None:
+    def __init__(self, ipc: Ipc, sock: socket.socket, initiator: bool, carrier: Carrier) -> None:
         self.ipc = ipc
         self.sock = sock
         self.initiator = initiator
@@ -80,11 +74,8 @@ class Connection:
         self._export_names: dict[Port, int] = {}
         self._import_names: dict[Port, int] = {}
         self._next_name = 1 if initiator else SERVICE_NAME
-        self._on_trouble = on_trouble
-        self._may_wait = may_wait
-        self._outbox: deque[Packet] = deque()
-        self._outbox_bytes = 0
-        self._inline_bytes = widen(sock)
+        self._carrier = carrier
+        self._outbox = Outbox(sock)
         self._room = ipc.runtime.condition(self.lock, "connection.room")
         self._loans = PageLoans()
         self._obituaries = ipc.allocate("obituaries", kobject=self._port_died)
@@ -116,7 +107,7 @@ class Connection:
         codec = codec_of(type(message))
         after: After = []
         with self.lock:
-            if self._outbox_bytes > OUTBOX_BYTES:
+            if self._outbox.bytes_held > OUTBOX_BYTES:
                 self._await_room()
             entry = self.imports.get(name)
             gone = self.closed or entry is None
@@ -142,8 +133,11 @@ class Connection:
             self._forget_once(name)
 
     def _await_room(self) -> None:
-        while self._outbox_bytes > OUTBOX_BYTES and self.initiator and self._may_wait() and not self.closed:
+        while self._outbox.bytes_held > OUTBOX_BYTES and self._may_sleep():
             self._room.wait("the peer to read its messages")
+
+    def _may_sleep(self) -> bool:
+        return self.initiator and self._carrier.may_wait() and not self.closed
 
     def _tell_peer(self, message: Message, after: After) -> None:
         body, _ = codec_of(type(message)).encode(message, lambda right: self._export(right, after))
@@ -154,30 +148,28 @@ class Connection:
         if (tracer := self.ipc.runtime.tracer) is not None:
             tracer.crossed(self.trace_name, self.initiator, outwards=True)
         try:
-            if not self._outbox and send_packet(self.sock, packet, self._inline_bytes):
+            if self._outbox.put(packet):
                 return
         except OSError as error:
-            after.append(partial(self._on_trouble, self, f"cannot send: {error.strerror}"))
+            after.append(partial(self._carrier.trouble, self, f"cannot send: {error.strerror}"))
             return
-        self._outbox.append(packet)
-        self._outbox_bytes += packet.bytes_held
-        if self._outbox_bytes > OUTBOX_BYTES and not self.initiator:
-            after.append(partial(self._on_trouble, self, "it does not read its messages"))
-        after.append(partial(self._on_trouble, self, ""))
+        if self._outbox.bytes_held > OUTBOX_BYTES and not self.initiator:
+            after.append(partial(self._carrier.trouble, self, "it does not read its messages"))
+        after.append(partial(self._carrier.trouble, self, ""))
 
     @property
     def unsent(self) -> bool:
         """Whether something waits for the peer to read."""
-        return bool(self._outbox)
+        return not self._outbox.is_empty
 
     def flush(self) -> bool:
         with self.lock:
-            while self._outbox and not self.closed:
-                if not send_packet(self.sock, self._outbox[0], self._inline_bytes):
-                    return False
-                self._outbox_bytes -= self._outbox.popleft().bytes_held
-            self._room.broadcast()
-            return True
+            if self.closed:
+                return True
+            flushed = self._outbox.flush()
+            if flushed:
+                self._room.broadcast()
+            return flushed
 
     def _export(self, right: Right, after: After) -> WireRight:
         """Turn a right of ours into its wire form; it is the peer's from now on."""
@@ -295,7 +287,7 @@ class Connection:
             if isinstance(message, PortReleased):
                 self._port_released(message, after)
             elif isinstance(message, PagesFreed):
-                after.append(self._loans.returned(message.number).deallocate)
+                after += [pages.deallocate for pages in self._loans.returned(message.number, message.count)]
             else:
                 entry = self.imports.pop(message.name, None)
                 if entry is not None:
@@ -347,10 +339,17 @@ class Connection:
 
     def _freed(self, number: int) -> None:
         """A receiver here has freed a page list of the peer's."""
+        with self.lock:
+            untold = self._loans.freed(number)
+        if untold >= FREED_AT_ONCE or not self._carrier.may_put_off(self):
+            self.tell_freed()
+
+    def tell_freed(self) -> None:
         after: After = []
         with self.lock:
-            if not self.closed:
-                self._tell_peer(PagesFreed(number), after)
+            for first, count in self._loans.tell():
+                if not self.closed:
+                    self._tell_peer(PagesFreed(first, count), after)
         for action in after:
             action()
 

@@ -6,7 +6,9 @@ Interface:
     PageLoans
         .lend(data)           a page list goes out
         .borrow(data, freed)  one has come in: freed(number) once its receiver here frees it
-        .returned(number)     one of ours that the peer has freed; ProtocolViolation if it has none of that number
+        .freed(number)        note that it has, for the peer to be told; how many it has not been told of
+        .tell()               rows (first number, count) of those, which it is told now
+        .returned(number, count)    some of ours that the peer has freed; ProtocolViolation if it does not have them
         .recall()             all of ours that it has: it is gone
 Invariants:
     1. Both ends number the page lists of each direction alike: from 0, in the order of the packets.
@@ -48,6 +50,7 @@ class PageLoans:
         self._lent: dict[int, PageList] = {}
         self._lent_total = 0
         self._borrowed_total = 0
+        self._untold: list[int] = []
 
     def lend(self, data: bytes) -> None:
         """Nothing is lent by plain bytes."""
@@ -60,11 +63,27 @@ class PageLoans:
             data.when_freed(partial(freed, self._borrowed_total))
             self._borrowed_total += 1
 
-    def returned(self, number: int) -> PageList:
-        pages = self._lent.pop(number, None)
-        if pages is None:
-            raise ProtocolViolation(f"the peer frees a page list ({number}) that it does not have")
-        return pages
+    def freed(self, number: int) -> int:
+        self._untold.append(number)
+        return len(self._untold)
+
+    def tell(self) -> list[tuple[int, int]]:
+        numbers, self._untold = sorted(self._untold), []
+        rows: list[tuple[int, int]] = []
+        for number in numbers:
+            if rows and number == sum(rows[-1]):
+                rows[-1] = rows[-1][0], rows[-1][1] + 1
+            else:
+                rows.append((number, 1))
+        return rows
+
+    def returned(self, number: int, count: int) -> list[PageList]:
+        if count > len(self._lent):
+            raise ProtocolViolation(f"the peer frees {count} page lists and has {len(self._lent)}")
+        try:
+            return [self._lent.pop(number + at) for at in range(count)]
+        except KeyError as missing:
+            raise ProtocolViolation(f"the peer frees a page list ({missing}) that it does not have") from None
 
     def recall(self) -> list[PageList]:
         lent, self._lent = list(self._lent.values()), {}

@@ -6,10 +6,12 @@ Interface:
     Receivers(runtime)              .receive(queue, timeout), .serve(queue, handle): for receivers
                                     .announce(queue), .announce_fed(queue), .close(queue, why), .resign(): for
                                     senders, with .lock held
+                                    .relieve(): now and then, for a leader that is stuck
 
 With a feeder (mach/feeder.py), one thread at a time has the *lead*: it polls the feeder when its own queue is empty.
 A thread that serves keeps the lead while it handles what came, and passes it on before it may sleep (its *duty*,
-mach/threads): to hand a message to another thread costs more than to handle most of them.
+mach/threads): to hand a message to another thread costs more than to handle most of them.  What was to be quick may
+take long after all, a disk that hangs say: then it is relieved.
 
 Invariants:
     1. If there is a feeder and a thread sleeps here, some thread has the lead or has been woken to take it.
@@ -82,6 +84,8 @@ class Receivers:
         self._leading: MessageQueue | None = None  # the leader's queue
         self._fed: MessageQueue | None = None  # where the feeder has brought something to, if not to the leader's
         self._sleeping_at: list[MessageQueue] = []  # one entry a thread that sleeps
+        self._led = 0  # messages that a leader has taken
+        self._led_before = 0  # when relieve() was called last
 
     def receive(self, queue: MessageQueue, timeout: float | None, owed_by: OwedBy | None = None) -> Received | None:
         """The next message, or None after `timeout` seconds."""
@@ -129,6 +133,7 @@ class Receivers:
                     self._leader, self._leading = me, queue
                 if self._leader is me:
                     me.duty = self.give_up_lead
+                    self._led += 1
                 return self._take(queue), False
             other, self._fed = self._fed, None
             if other is not None and other.messages and other.waiting and self._leader is me:
@@ -144,9 +149,19 @@ class Receivers:
             queue.hands[me], me.handles = None, ""
 
     def give_up_lead(self) -> None:
-        """Whoever has the lead may not be back soon; or was woken to take it and leaves without (INV-5)."""
+        """Whoever has the lead may not be back soon; or was woken to take it and leaves without."""
+        if self.feeder is not None and self._leader is self.runtime.current():
+            self.feeder.settle()
         with self.lock:
             self.resign()
+
+    def relieve(self) -> None:
+        """Pass on the lead of a thread that has handled one message ever since this was called before."""
+        with self.lock:
+            leader, stuck = self._leader, self._led == self._led_before
+            self._led_before = self._led
+            if leader is not None and leader.duty is not None and stuck:
+                self._pass_on(self._leading)
 
     def resign(self, successor: MessageQueue | None = None) -> None:
         """Wake a sleeper that takes the lead: one at `successor`, or of our own queue if there is one, since what comes
@@ -155,6 +170,10 @@ class Receivers:
             if self._leader is not self.runtime.current():
                 return
             successor = successor or self._leading
+        self._pass_on(successor)
+
+    def _pass_on(self, successor: MessageQueue | None) -> None:
+        if self._leader is not None:
             self._leader.duty = None
             self._leader = self._leading = None
         if self._sleeping_at:

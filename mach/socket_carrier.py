@@ -16,6 +16,8 @@ Invariants:
     3. What a peer sends can cost it its connection and nobody else anything.
     4. Of a process that sends faster than it is served, over however many connections, `requests` messages wait here,
        and one more a connection; the rest waits in its sockets.
+    5. That page lists have been freed is told before the leader sleeps or is the leader no more, and after a few polls
+       at the latest: who sends its pages in a burst hears of several at once.
 
 Not here: names and rights (mach/connection.py); the bytes of a packet (mach/wire.py).
 """
@@ -41,6 +43,7 @@ EPOLLIN, EPOLLOUT = select.EPOLLIN, select.EPOLLOUT
 READABLE = EPOLLIN | select.EPOLLHUP | select.EPOLLERR
 
 
+PUT_OFF_POLLS = 8
 CONNECTIONS = 512  # fewer than there are descriptors
 CONNECTIONS_PER_PROCESS = 64
 
@@ -73,6 +76,8 @@ class Network:
         self._path = ""
         self._service: ReceiveRight | None = None
         self._poller: Thread | None = None
+        self._owing: set[Connection] = set()  # whose peers have not been told of all that is freed; the leader's
+        self._put_off = 0  # polls since they could have been
         self._buffer = PacketBuffer()
         self._lock = ipc.runtime.mutex("network", LockRank.CARRIER)
         ipc.feeder = self
@@ -138,7 +143,7 @@ class Network:
         """Wait for sockets, and deliver at most one message from each (INV-2)."""
         self._poller = self.ipc.runtime.current()
         try:
-            for fd, events in self._epoll.poll(timeout):
+            for fd, events in self._ready(timeout):
                 connection = self.connections.get(fd)
                 if connection is not None:
                     self._serve(connection, events)
@@ -149,7 +154,33 @@ class Network:
         finally:
             self._poller = None
 
-    def _may_wait(self) -> bool:
+    def _ready(self, timeout: float | None) -> list[tuple[int, int]]:
+        """What has arrived.  Who waits for more has told every peer what it is to know (INV-5)."""
+        if self._owing:
+            ready = self._epoll.poll(0)
+            self._put_off += 1
+            if ready and self._put_off < PUT_OFF_POLLS:
+                return ready
+            self.settle()
+            if ready:
+                return ready
+        return self._epoll.poll(timeout)
+
+    def may_put_off(self, connection: Connection) -> bool:
+        """Whether the thread will poll, or else settle, before it sleeps: so it is if it has the lead (mach/mqueue)."""
+        thread = self.ipc.runtime.current()
+        if thread.duty is None:
+            return False
+        self._owing.add(connection)
+        return thread.duty is not None  # relieved meanwhile
+
+    def settle(self) -> None:
+        owing, self._owing = self._owing, set()
+        self._put_off = 0
+        for connection in tuple(owing):
+            connection.tell_freed()
+
+    def may_wait(self) -> bool:
         """Whether a sender may sleep until a peer reads: only if another thread polls, and so flushes."""
         return self._poller is not None and self._poller is not self.ipc.runtime.current()
 
@@ -202,7 +233,7 @@ class Network:
 
     def _add(self, sock: socket.socket, initiator: bool) -> Connection:
         sock.setblocking(False)
-        connection = Connection(self.ipc, sock, initiator, self._trouble, self._may_wait)
+        connection = Connection(self.ipc, sock, initiator, self)
         if self.ipc.runtime.tracer is not None:
             name = sock.getsockname() if initiator else sock.getpeername()
             connection.trace_name = name.lstrip(b"\0").decode() if isinstance(name, bytes) else ""
@@ -232,7 +263,7 @@ class Network:
         except OSError:
             self._disconnect(connection)
 
-    def _trouble(self, connection: Connection, why: str) -> None:
+    def trouble(self, connection: Connection, why: str) -> None:
         """A connection cannot send: now (why is empty) or any more."""
         if not why:
             self._watch(connection)

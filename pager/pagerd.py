@@ -38,6 +38,7 @@ from pager.readiness import tell_ready, tell_stopping
 from pager.storage import Disks, StorageError, find_paging_file, paging_file_name
 
 DRAIN_SECONDS = 10.0
+RELIEF_SECONDS = 1.0
 SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1}
 STACK_BYTES = 512 * 1024  # of each server thread: it is wired, so what it does not need is waste (paper, table 7-3)
 
@@ -127,7 +128,7 @@ def main(
     pager.start(threads)
     stop_metrics = _serve_metrics(pager, metrics)
     _ready(pager, socket_path, wiring.in_words(measures), ready_fd)
-    _await_the_end(log, tell_threads)
+    _await_the_end(log, tell_threads, pager.ipc.relieve)
     stop_metrics()
     _drain(pager, network, disks, log)
 
@@ -212,9 +213,16 @@ def _ready(pager: DefaultPager, socket_path: str, wired: str, ready_fd: int | No
         raise click.ClickException(f"--ready-fd {ready_fd}: {(error.strerror or '').lower()}") from None
 
 
-def _await_the_end(log: Log, tell_threads: Callable[[], list[str]]) -> None:
-    while signal.sigwait(SIGNALS) == signal.SIGUSR1:
-        log.all([event("thread", line) for line in tell_threads()])
+def _await_the_end(log: Log, tell_threads: Callable[[], list[str]], relieve: Callable[[], None]) -> None:
+    """Until a signal says so; one of them only asks.  Meanwhile a disk that hangs must not make us deaf."""
+    while True:
+        came = signal.sigtimedwait(SIGNALS, RELIEF_SECONDS)
+        if came is None:
+            relieve()
+        elif came.si_signo == signal.SIGUSR1:
+            log.all([event("thread", line) for line in tell_threads()])
+        else:
+            return
 
 
 def _drain(pager: DefaultPager, network: Network, disks: Disks, log: Log) -> None:

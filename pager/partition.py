@@ -16,7 +16,7 @@ Invariants:
     1. Every byte that is read or written lies in a run of the block list: nothing else of the disk is touched (P1).
     2. A slot is handed out once until it is freed.  Freeing one that is not in use is a bug of ours, and stops us.
     3. The mutex is not held across device operations.
-    4. A thread gives up its duty (mach/threads) before an operation that may wait for the device.
+    4. A thread gives up its duty (mach/threads) before an operation that may take long (response_time.py).
 
 Not here: files and file systems (the block list is all that is known of them, paper §5.2, §8); objects; which slots
 are free (slots.py).
@@ -33,9 +33,8 @@ from bootfs.device import BlockDevice
 from bootfs.errors import FileSystemError
 from mach.threads import LockRank, Runtime
 from mach.trace import span
+from pager.response_time import ResponseTime
 from pager.slots import SlotTable
-
-QUICK_BYTES = 64 * 1024  # a write into the page cache of no more is done sooner than another thread has woken up
 
 FAILING_WRITES = 3  # in a row: it is not this block or that, it is the disk
 
@@ -70,6 +69,7 @@ class PagingPartition:
         self.going_away = False  # drain.py is emptying it: slots are given out only if there are none elsewhere
         self._closed = False
         self._runtime = runtime
+        self._reads, self._writes = ResponseTime(runtime), ResponseTime(runtime)
         self._lock = runtime.mutex("partition", LockRank.PARTITION)
         self._cached: Callable[[int, int], bytes | None] | None = getattr(device, "read_cached", None)
         self._check_runs(blocks)
@@ -226,8 +226,9 @@ class PagingPartition:
     def _read_device(self, offset: int, length: int) -> bytes:
         data = self._cached(offset, length) if self._cached is not None else None
         if data is None:
-            self._runtime.may_block()
+            began = self._reads.before(length)
             data = self.device.read(offset, length)
+            self._reads.after(length, began)
         return data
 
     def write(self, slot: int, data: memoryview) -> None:
@@ -235,13 +236,13 @@ class PagingPartition:
         count = len(data) // self.page_size
         if (tracer := self._runtime.tracer) is not None:
             tracer.event("slots_write", partition=self.index, slot=slot, count=count)
-        if self._cached is None or len(data) > QUICK_BYTES:
-            self._runtime.may_block()
+        began = self._writes.before(len(data))
         at = 0
         try:
             for offset, length in self.extents(slot, count):
                 self._write_piece(offset, data[at : at + length] if length < len(data) else data)
                 at += length
+            self._writes.after(len(data), began)
         except FileSystemError as error:
             self._failures += 1
             raise BackingStoreError(str(error)) from error
