@@ -1,10 +1,11 @@
 """The paper's tables: paging with the default pager in and out of the kernel (7-1), images (7-2), memory (7-3).
 
-Table 7-1 twice: on a modelled disk of 1991 with real waits (seeks, half a turn, 1 MB a second; --scale makes everything
-faster, Mach's pauses included, but for what Python and the socket take), and on a file of this machine's, read and
-written with O_DIRECT.  Each round runs every size with the pager in the kernel's process and in one of its own, one
-right after the other; shown are medians, and the median and the quartiles of the rounds' differences.  All runs on one
-processor, as the paper's did.
+Table 7-1 three times: on a modelled disk of 1991 with real waits (seeks, half a turn, 1 MB a second; --scale makes
+everything faster, Mach's pauses included, but for what Python and the socket take), on one processor, as the paper's
+machine had; and on a file of this machine's, read and written with O_DIRECT, on all its processors and on one.  Each
+round runs every size with the pager in the kernel's process and in one of its own, one right after the other; shown are
+medians, and the median and the quartiles of the rounds' differences.  Python runs one thread of a process at a time: of
+two processors, only a pager in a process of its own has any use for the second.
 The added work is what the processor spent more, of both processes, beside the elapsed time at full slowness: it says
 what a busy machine's elapsed times hide.
 """
@@ -32,8 +33,11 @@ from benchmarks.paper_machine import (
     VIRTUAL_BYTES,
     Disk,
     MachineCode,
+    PagerProcess,
     PagingBenchmark,
-    machine_with,
+    Stand,
+    pager_inside,
+    pager_outside,
 )
 from kernel.tracing.chart import Axis, Series, line_chart
 from pager.direct_io import direct_alignment
@@ -60,16 +64,20 @@ def main(words: Sequence[str]) -> int:
     )
     parser.add_argument("--program", choices=("python", "i386"), default="python", help="what pages")
     parser.add_argument(
-        "--only", choices=("modelled", "direct", "counts", "images", "memory"), help="one of the measures"
+        "--only",
+        choices=("modelled", "direct", "direct-one", "counts", "images", "memory"),
+        help="one of the measures; direct-one: direct, on one processor",
     )
     options = parser.parse_args(words)
     BUILD.mkdir(parents=True, exist_ok=True)
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    facts: Figures = vars(options) | {"when": time.strftime("%Y-%m-%d")}
+    processors = os.sched_getaffinity(0)
+    one = {max(processors)}
+    facts: Figures = vars(options) | {"when": time.strftime("%Y-%m-%d"), "processors": len(processors)}
     with tempfile.TemporaryDirectory(dir=BUILD) as place:
         measures = {
-            "modelled": lambda: _paging(Disk("", options.scale), options, place),
-            "direct": lambda: _direct(options, place),
+            "modelled": lambda: _paging(Disk("", options.scale), options, place, one),
+            "direct": lambda: _direct(options, place, processors),
+            "direct-one": lambda: _direct(options, place, one),
             "counts": counts_per_page,
             "images": lambda: _images(place),
             "memory": lambda: _memory(place),
@@ -87,21 +95,27 @@ def main(words: Sequence[str]) -> int:
 # -- table 7-1 ---------------------------------------------------------------------------------------------------------
 
 
-def _paging(disk: Disk, options: argparse.Namespace, place: str) -> Figures:
-    """Seconds by size and kind, round by round; odd rounds begin with the other kind."""
+def _paging(disk: Disk, options: argparse.Namespace, place: str, processors: set[int]) -> Figures:
+    """The table's rows; odd rounds begin with the other kind."""
+    os.sched_setaffinity(0, processors)
+    process = PagerProcess(disk, f"{place}/pager.sock")
+    try:
+        return _rounds(process, disk, options)
+    finally:
+        process.close()
+
+
+def _rounds(process: PagerProcess, disk: Disk, options: argparse.Namespace) -> Figures:
     seconds: dict[float, dict[str, list[float]]] = {size: {"kernel": [], "process": []} for size in PAPER}
     processor: dict[float, dict[str, list[float]]] = {size: {"kernel": [], "process": []} for size in PAPER}
     pages: dict[float, Figures] = {}
     for number in range(options.rounds):
         for size in PAPER:
             for kind in ("kernel", "process") if number % 2 == 0 else ("process", "kernel"):
-                with machine_with(kind, disk, int(size * MIB), f"{place}/pager.sock") as stand:
-                    program = (
-                        MachineCode(stand.host, passes=1)
-                        if options.program == "i386"
-                        else PagingBenchmark(stand.host, options.references, number)
-                    )
-                    seconds[size][kind].append(program.run())
+                bytes_ = int(size * MIB)
+                machine = pager_inside(disk, bytes_) if kind == "kernel" else pager_outside(process, disk, bytes_)
+                with machine as stand:
+                    seconds[size][kind].append(_program(stand, options, number).run())
                     statistics_now = stand.host.vm_statistics()
                 processor[size][kind].append(stand.processor_seconds)
                 pages[size] = {name: statistics_now[name] for name in ("faults", "pageins", "pageouts")}
@@ -112,6 +126,12 @@ def _paging(disk: Disk, options: argparse.Namespace, place: str) -> Figures:
         "scale": disk.time_scale,
         "rows": [_row(disk, size, seconds[size], processor[size], pages[size]) for size in PAPER],
     }
+
+
+def _program(stand: Stand, options: argparse.Namespace, seed: int) -> MachineCode | PagingBenchmark:
+    if options.program == "i386":
+        return MachineCode(stand.host, passes=1)
+    return PagingBenchmark(stand.host, options.references, seed)
 
 
 def _row(
@@ -138,13 +158,13 @@ def _row(
     }
 
 
-def _direct(options: argparse.Namespace, place: str) -> Figures | None:
+def _direct(options: argparse.Namespace, place: str, processors: set[int]) -> Figures | None:
     path = f"{place}/disk.img"
     with open(path, "wb") as file:  # written, not sparse: its blocks are not to be found while we measure
         for _ in range((SPACE_AT + SPACE_BYTES) // MIB):
             file.write(b"\1" * MIB)
         os.fsync(file.fileno())
-    return _paging(Disk(path), options, place) if 0 < direct_alignment(path) <= PAGE else None
+    return _paging(Disk(path), options, place, processors) if 0 < direct_alignment(path) <= PAGE else None
 
 
 def _paging_report(facts: Figures | None, options: argparse.Namespace, disk: str) -> str:
@@ -269,6 +289,7 @@ def _command(name: str, *words: str) -> None:
 REPORTS = {
     "modelled": _modelled_report,
     "direct": lambda facts, options: _paging_report(facts, options, "this machine's disk with O_DIRECT"),
+    "direct-one": lambda facts, options: _paging_report(facts, options, "the same on one processor"),
     "counts": _counts_report,
     "images": _images_report,
     "memory": _memory_report,
