@@ -78,12 +78,10 @@ class PageLoans:
         return rows
 
     def returned(self, number: int, count: int) -> list[PageList]:
-        if count > len(self._lent):
-            raise ProtocolViolation(f"the peer frees {count} page lists and has {len(self._lent)}")
-        try:
-            return [self._lent.pop(number + at) for at in range(count)]
-        except KeyError as missing:
-            raise ProtocolViolation(f"the peer frees a page list ({missing}) that it does not have") from None
+        numbers = range(number, number + count)
+        if count > len(self._lent) or not self._lent.keys() >= set(numbers):
+            raise ProtocolViolation(f"the peer frees page lists ({count} from {number}) that it does not have")
+        return [self._lent.pop(number) for number in numbers]
 
     def recall(self) -> list[PageList]:
         lent, self._lent = list(self._lent.values()), {}

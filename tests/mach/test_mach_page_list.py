@@ -7,9 +7,12 @@ from functools import partial
 import pytest
 from parties import Party, create, settle
 
+from mach.codec import ProtocolViolation
+from mach.connection import FREED_AT_ONCE
 from mach.memory_object import MemoryObjectDataWrite
 from mach.page_list import PageList, vm_deallocate
 from mach.ports import DeadPort, Ipc
+from mach.socket_carrier import PUT_OFF_POLLS
 from mach.threads.simulated import SimulatedRuntime
 
 
@@ -78,6 +81,53 @@ def test_a_page_list_is_its_senders_until_a_receiver_in_another_process_frees_it
         vm_deallocate(data)
         settle(server, client)
     assert lent.freed == [1, 0]
+
+
+def free_with_the_lead(server: Party, pages: list[bytes]) -> None:
+    """As a thread does that handles what it has polled."""
+    thread = server.ipc.runtime.current()
+    thread.duty = lambda: None
+    for data in pages:
+        vm_deallocate(data)
+    thread.duty = None
+
+
+def test_pages_freed_by_the_leader_are_told_of_together_before_it_polls_again(server: Party, client: Party) -> None:
+    lent = Lent(server, client, [4096] * 3)
+    free_with_the_lead(server, [lent.receive() for _ in range(3)])
+    settle(client)
+    assert not lent.freed
+    server.network.poll(0)
+    client.network.poll(0)  # one poll takes one packet
+    assert lent.freed == [0, 1, 2]
+
+
+def test_so_many_pages_freed_are_told_of_at_once(server: Party, client: Party) -> None:
+    lent = Lent(server, client, [4096] * (FREED_AT_ONCE + 1))
+    free_with_the_lead(server, [lent.receive() for _ in range(FREED_AT_ONCE + 1)])
+    client.network.poll(0)
+    assert lent.freed == list(range(FREED_AT_ONCE))
+
+
+def test_pages_freed_are_told_of_though_their_sender_goes_on_sending(server: Party, client: Party) -> None:
+    """Or a kernel that sends requests, and waits for memory meanwhile, would wait for ever."""
+    lent = Lent(server, client, [4096] * 2)
+    free_with_the_lead(server, [lent.receive()])
+    for _ in range(PUT_OFF_POLLS):
+        client.memory_object.send(MemoryObjectDataWrite(lent.control.make_send(), 0, b"plain"))
+        server.network.poll(0)
+    settle(client)
+    assert lent.freed == [0]
+
+
+def test_a_violation_frees_no_page_list_twice_and_none_never(server: Party, client: Party) -> None:
+    lent = Lent(server, client, [4096] * 2)
+    (connection,) = client.network.connections.values()
+    with pytest.raises(ProtocolViolation):
+        connection._loans.returned(1, 2)
+    client.network.close()
+    client.__init__()
+    assert lent.freed == [0, 1]
 
 
 def test_page_lists_that_the_peer_took_with_it_are_free(server: Party, client: Party) -> None:

@@ -40,7 +40,7 @@ def test_what_came_to_wait_while_the_poll_was_told_is_waited_for() -> None:
         racing = network._epoll = Racing(network._epoll)  # type: ignore[assignment]
 
         def a_sender_finds_the_socket_full() -> None:
-            connection._outbox.append(Packet(1, 1, b"", b""))
+            connection._outbox._waiting.append(Packet(1, 1, b"", b""))
             network._watch(connection)
 
         racing.between = a_sender_finds_the_socket_full
