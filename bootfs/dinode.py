@@ -12,12 +12,11 @@ Sources: 4.3BSD sys/h/inode.h, 4.4BSD and FreeBSD sys/ufs/ufs/dinode.h; Mach boo
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import repeat
-from operator import concat, itemgetter
-from typing import Any
+from struct import Struct as Compiled
 
 from bootfs import geometry
 from bootfs.device import BlockDevice
@@ -30,11 +29,12 @@ from bootfs.superblock import Format, Superblock
 SF_SNAPSHOT = 0x00200000  # di_flags: a snapshot of the whole file system
 MAX_GAP = 16  # inodes that are read and thrown away rather than begin another read of the disk
 MAX_SPAN = 512  # inodes in one read
+GROUP = 16  # inodes that are decoded at once
 
 
 def read_inode(device: BlockDevice, fs: Superblock, ino: int) -> Inode:
     """Inode number `ino` of the file system at byte 0 of `device`; ROOTINO is the least that a name may refer to."""
-    return _decode(fs, [ino], device.read(_place(fs, ino), fs.inode_bytes), ino)[0]
+    return _decode(fs, [ino], device.read(_place(fs, ino), fs.inode_bytes))[0]
 
 
 def read_inodes(device: BlockDevice, fs: Superblock, inos: Sequence[int]) -> list[Inode]:
@@ -43,12 +43,20 @@ def read_inodes(device: BlockDevice, fs: Superblock, inos: Sequence[int]) -> lis
         return []
     first, last = min(inos), max(inos)
     if last - first < MAX_SPAN and last // fs.fs_ipg == first // fs.fs_ipg:  # as in most directories
-        return _decode(fs, inos, _span(device, fs, first, last), first)
+        return _decode(fs, inos, _raw(fs, inos, _span(device, fs, first, last), first))
     found: dict[int, Inode] = {}
     for span in _spans(fs, sorted(set(inos))):
-        raw = _span(device, fs, span[0], span[-1])
-        found |= zip(span, _decode(fs, span, raw, span[0]), strict=True)
+        raw = _raw(fs, span, _span(device, fs, span[0], span[-1]), span[0])
+        found |= zip(span, _decode(fs, span, raw), strict=True)
     return [found[ino] for ino in inos]
+
+
+def _raw(fs: Superblock, inos: Sequence[int], span: bytes, first: int) -> bytes:
+    """The bytes of the inodes `inos`, in this order, of which `span` has all from number `first` on."""
+    if list(inos) == list(range(first, first + len(inos))):  # made one after another, in the order of their names
+        return span
+    size = fs.inode_bytes
+    return b"".join([span[(at := (ino - first) * size) : at + size] for ino in inos])
 
 
 def _span(device: BlockDevice, fs: Superblock, first: int, last: int) -> bytes:
@@ -83,18 +91,15 @@ def _place(fs: Superblock, ino: int) -> int:
     return geometry.fsbtobyte(fs, fragment) + geometry.ino_to_fsbo(fs, ino) * fs.inode_bytes
 
 
-def _decode(fs: Superblock, inos: Sequence[int], raw: bytes, first: int) -> list[Inode]:
-    """The inodes `inos`, of which `raw` has all from number `first`, checked."""
+def _decode(fs: Superblock, inos: Sequence[int], raw: bytes) -> list[Inode]:
+    """The inodes `inos`, whose bytes are `raw`, checked.  Column by column, each in C: for this a listing waits."""
     form = _form(fs.byte_order, fs.tables, fs.format, fs.fs_maxsymlinklen)
-    size = fs.inode_bytes
-    pieces = [raw[(at := (ino - first) * size) : at + size] for ino in inos]
-    # One pass after another, each of them in C: for this a listing waits.
-    values = map(concat, map(form.unpack, pieces), zip(inos, pieces, repeat(form), strict=False))
-    found: list[Inode] = list(map(tuple.__new__, repeat(Inode), map(form.pick, values) if form.pick else values))
+    columns, pieces = form.columns(raw)
     limit = min(fs.maxfilesize, 0xFFFFFFFF) if fs.tables == "4.3" else fs.maxfilesize
-    if max(map(itemgetter(SIZE), found)) > limit:
-        found = [inode._replace(size=_size(fs, inode.ino, inode.size)) for inode in found]
-    return found
+    if max(columns[SIZE]) > limit:
+        columns[SIZE] = [_size(fs, ino, size) for ino, size in zip(inos, columns[SIZE], strict=False)]
+    rows = zip(*columns, inos, pieces, repeat(form), strict=False)
+    return list(map(tuple.__new__, repeat(Inode), rows))
 
 
 def _size(fs: Superblock, ino: int, size: int) -> int:
@@ -113,14 +118,26 @@ def _size(fs: Superblock, ino: int, size: int) -> int:
 class DinodeForm:
     """How the dinodes of one kind of disk are read: the first fields of Inode all at once, the details later.
 
-    `unpack` has these fields in disk order, `pick` puts them in Inode's where the orders differ.
+    `numbers` reads these fields of a group of dinodes in disk order, `places` says where each of Inode's is among them;
+    `cut` reads the bytes of each.
     """
 
     layout: Record
     format: Format
     maxsymlinklen: int
-    unpack: Callable[[bytes], tuple[int, ...]]
-    pick: Callable[[Sequence[object]], tuple[Any, ...]] | None
+    numbers: Compiled
+    places: tuple[int, ...]
+    cut: Compiled
+
+    def columns(self, raw: bytes) -> tuple[list[list[int]], list[bytes]]:
+        """The first fields of Inode, each of all dinodes in `raw`; and the bytes of each.  Zeros may follow."""
+        raw += bytes(-len(raw) % self.cut.size)
+        numbers: list[int] = []
+        pieces: list[bytes] = []
+        for at in range(0, len(raw), self.cut.size):
+            numbers += self.numbers.unpack_from(raw, at)
+            pieces += self.cut.unpack_from(raw, at)
+        return [numbers[place :: len(FIRST_FIELDS)] for place in self.places], pieces
 
     def details(self, inode: Inode) -> Details:
         """All that Inode does not have itself."""
@@ -164,5 +181,6 @@ def _form(order: ByteOrder, tables: Variant, kind: Format, maxsymlinklen: int) -
     if kind == "4.3bsd":
         names[2:4] = ("di_ouid", "di_ogid")
     there = sorted(names, key=layout.offset_of)
-    pick = itemgetter(*map(there.index, names), *range(len(names), len(Inode._fields))) if there != names else None
-    return DinodeForm(layout, kind, maxsymlinklen, layout.selection(there).unpack, pick)
+    places = tuple(map(there.index, names))
+    cut = Compiled(f"{layout.size}s" * GROUP)
+    return DinodeForm(layout, kind, maxsymlinklen, layout.selection(there, GROUP), places, cut)

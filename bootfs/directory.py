@@ -36,8 +36,9 @@ def entries(data: bytes, fs: Superblock, place: str) -> list[tuple[bytes, int]]:
     FileSystemError FS_INVALID_FS at the first bad one.
     """
     unpack = _header(fs.byte_order, fs.entries)
-    found: list[tuple[bytes, int]] = []
-    keep = found.append
+    names: list[bytes] = []
+    inos: list[int] = []
+    keep_name, keep_ino = names.append, inos.append
 
     def is_whiteout(at: int) -> bool:
         return fs.entries == "4.4" and data[at + 6] == DT_WHT
@@ -48,19 +49,21 @@ def entries(data: bytes, fs: Superblock, place: str) -> list[tuple[bytes, int]]:
         while at < end:
             ino, reclen, namlen = unpack(padded, at)
             name, after = at + HEADER, at + reclen
-            if ino > WINO and namlen and name + namlen <= after <= end and not reclen & 3:  # as nearly all are
-                keep((data[name : name + namlen], ino))
+            stop = name + namlen
+            if ino > WINO and namlen and stop <= after <= end and not reclen & 3:  # as nearly all are
+                keep_name(data[name:stop])
+                keep_ino(ino)
             elif fault := _fault(ino, reclen, namlen, end - at):
                 raise _broken(at, fault, place)
             elif ino and not is_whiteout(at):
-                keep((data[name : name + namlen], ino))
+                keep_name(data[name:stop])
+                keep_ino(ino)
             at = after
-    names = b"".join([name for name, _ in found])
-    # A d_namlen of 8 bits cannot be too large.
-    is_long = fs.entries == "4.3" and any(len(name) > MAXNAMLEN for name, _ in found)
-    if b"/" in names or b"\0" in names or is_long:
+    together = b"".join(names)
+    is_long = fs.entries == "4.3" and any(len(name) > MAXNAMLEN for name in names)  # 8 bits cannot say too much
+    if b"/" in together or b"\0" in together or is_long:
         _refuse_names(data, unpack, place)
-    return found
+    return list(zip(names, inos, strict=True))
 
 
 @cache

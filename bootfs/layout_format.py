@@ -78,14 +78,15 @@ class Record:
         """The format of `count` of these in a row, if the record is one integer: a block of pointers."""
         return Compiled(f"{self.struct.format[0]}{count}{self.struct.format[1:]}")
 
-    def selection(self, names: Sequence[str]) -> Compiled:
-        """A format of the same size for only these integers, which are in disk order: what is skipped costs no time."""
-        code, at = self.struct.format[0], 0
+    def selection(self, names: Sequence[str], count: int = 1) -> Compiled:
+        """The format of `count` of these in a row, only these integers of each, which are in disk order: what is
+        skipped costs no time."""
+        order, code, at = self.struct.format[0], "", 0
         for name in names:
             field, begin = self.fields[self.index_of(name, of="fields")], self.offset_of(name)
             code += f"{begin - at}x{field.code}"
-            at = begin + calcsize(code[0] + field.code)
-        return Compiled(f"{code}{self.size - at}x")
+            at = begin + calcsize(order + field.code)
+        return Compiled(order + f"{code}{self.size - at}x" * count)
 
     def offset_of(self, name: str) -> int:
         """The byte offset of a field in the structure."""
