@@ -10,6 +10,11 @@ message to its receipt), C (counters: the pages on each queue).
 A process is a party of the trace.  A thread that serves is shown as busy from the receipt of a message until the last
 thing that it did for it.
 
+Invariants:
+    1. No two events have the same time: each comes a nanosecond after the one before it at the least.  In simulated
+       time a thousand can happen at once, and a viewer that sees only times would take each for a part of the last.
+    2. The slices of a thread nest: a viewer drops what overlaps.
+
 Not here: reading traces (mach/trace_file.py).
 """
 
@@ -45,17 +50,21 @@ def chrome_events(trace: Trace) -> Iterator[ChromeEvent]:
     for event in trace.events:
         places.of(event)
     yield from places.names()
+    moments = _moments(trace)
     served = _served(trace)
     queues = _Queues()
     for event in trace.events:
         pid, tid = places.of(event)
-        base = {"pid": pid, "tid": tid, "ts": _microseconds(event.time), "cat": event.kind}
+        begin = moments[event.number]
+        base = {"pid": pid, "tid": tid, "ts": begin / 1000, "cat": event.kind}
         arguments = event.values | {"event": event.number, "cause": event.cause}
         if event.kind in SPANS:
-            yield from _span(trace, event, base, arguments)
+            end = trace.end_of(event)
+            yield from _span(event, base, arguments, moments[end.number] - begin if end is not None else None)
         elif event.kind == "receive":
             name = event.values["message"]
-            yield base | {"ph": "X", "name": name, "dur": _microseconds(served[event.number]), "args": arguments}
+            nanoseconds = moments[served[event.number]] - begin
+            yield base | {"ph": "X", "name": name, "dur": nanoseconds / 1000, "args": arguments}
             yield base | {"ph": "f", "bp": "e", "id": event.cause, "name": name, "cat": "message"}
         elif event.kind == "send":
             name = event.values["message"]
@@ -68,18 +77,21 @@ def chrome_events(trace: Trace) -> Iterator[ChromeEvent]:
             yield {"ph": "C", "pid": pid, "ts": base["ts"], "name": "pages", "args": queues.after(event)}
 
 
-def _microseconds(seconds: float) -> float:
-    return round(seconds * 1e6, 3)
+def _moments(trace: Trace) -> list[int]:
+    """By number of an event, from 1: when it was, in nanoseconds; each later than the one before (INV-1)."""
+    moments = [-1]
+    for event in trace.events:
+        moments.append(max(moments[-1] + 1, round(event.time * 1e9)))
+    return moments
 
 
-def _span(trace: Trace, event: Event, base: ChromeEvent, arguments: dict[str, Any]) -> Iterator[ChromeEvent]:
+def _span(event: Event, base: ChromeEvent, arguments: dict[str, Any], nanoseconds: int | None) -> Iterator[ChromeEvent]:
     if event.kind == "wait" and str(event.values["why"]).startswith(IDLE):
         return
-    seconds = trace.duration(event)
-    if seconds is None:  # it was still going on: B without E is what the format has for it
+    if nanoseconds is None:  # it was still going on: B without E is what the format has for it
         yield base | {"ph": "B", "name": _title(event), "args": arguments}
     else:
-        yield base | {"ph": "X", "name": _title(event), "dur": _microseconds(seconds), "args": arguments}
+        yield base | {"ph": "X", "name": _title(event), "dur": nanoseconds / 1000, "args": arguments}
 
 
 def _title(event: Event) -> str:
@@ -92,22 +104,30 @@ def _title(event: Event) -> str:
     return event.kind
 
 
-def _served(trace: Trace) -> dict[int, float]:
-    """By number of a receipt: seconds until the last thing that the thread did because of it."""
-    seconds: dict[int, float] = {}
-    serving: dict[tuple[str, str], Event] = {}
+def _served(trace: Trace) -> dict[int, int]:
+    """By number of a receipt: the number of the last thing that the thread did because of it.
+
+    What it receives within a span, the answer to a call say, is over when that is (INV-2).
+    """
+    last: dict[int, int] = {}
+    open_by_thread: dict[tuple[str, str], list[int]] = {}  # spans, and receipts that are being worked on
     for event in trace.events:
-        thread = (event.party, event.thread)
-        if event.kind in ("receive", "packet_in"):
-            serving.pop(thread, None)
-            if event.kind == "receive":
-                serving[thread] = event
-                seconds[event.number] = 0.0
-        elif event.kind == "wait" and str(event.values["why"]).startswith(IDLE):
-            serving.pop(thread, None)
-        elif thread in serving:
-            seconds[serving[thread].number] = event.time - serving[thread].time
-    return seconds
+        still_open = open_by_thread.setdefault((event.party, event.thread), [])
+        is_idle = event.kind == "wait" and str(event.values["why"]).startswith(IDLE)
+        if event.kind in ("receive", "packet_in") or is_idle:
+            while still_open and still_open[-1] in last:  # what was received before is done
+                still_open.pop()
+        elif event.kind.endswith("_end") and event.cause in still_open:
+            del still_open[still_open.index(event.cause) :]
+        for number in still_open:
+            if number in last:
+                last[number] = event.number
+        if event.kind == "receive":
+            last[event.number] = event.number
+            still_open.append(event.number)
+        elif event.kind in SPANS and trace.end_of(event) is not None and not is_idle:
+            still_open.append(event.number)
+    return last
 
 
 class _Places:
