@@ -71,29 +71,32 @@ class Stand:
 
 
 class PagerProcess:
-    """A pager in a process of its own, which serves one machine after another, as a daemon does."""
+    """A process that is a pager for one machine after another: warm, as a daemon is and as the process with the kernel
+    is, but with a new paging file for each, as the pager in the kernel has."""
 
     def __init__(self, disk: Disk, socket: str) -> None:
         Path(socket).unlink(missing_ok=True)
         self.socket = socket
         command = [sys.executable, "-m", "benchmarks.paper_machine", socket, disk.path, str(disk.time_scale)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        if self._answer() != b"ready\n":
-            raise RuntimeError("the pager's process did not start")
 
-    def processor_seconds(self) -> float:
-        """What it has spent so far.  It answers once no machine has a page with it."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(b"\n")
-        self._process.stdin.flush()
-        return float(self._answer())
+    def begin(self) -> float:
+        """Be a pager at the socket; processor seconds spent so far."""
+        return self._ask(b"begin\n")
+
+    def end(self) -> float:
+        """Be one no more, once the machine has no page with it; processor seconds spent so far."""
+        return self._ask(b"end\n")
 
     def close(self) -> None:
         self._process.communicate(b"")
 
-    def _answer(self) -> bytes:
+    def _ask(self, what: bytes) -> float:
+        assert self._process.stdin is not None
         assert self._process.stdout is not None
-        return self._process.stdout.readline()
+        self._process.stdin.write(what)
+        self._process.stdin.flush()
+        return float(self._process.stdout.readline())
 
 
 @contextmanager
@@ -118,6 +121,7 @@ def pager_inside(disk: Disk, memory: int) -> Iterator[Stand]:
 @contextmanager
 def pager_outside(process: PagerProcess, disk: Disk, memory: int) -> Iterator[Stand]:
     """A machine of `memory` bytes with the pager in `process`."""
+    before = process.begin()
     runtime = NativeRuntime()
     ipc = Ipc(runtime)
     network = Network(ipc)
@@ -127,12 +131,12 @@ def pager_outside(process: PagerProcess, disk: Disk, memory: int) -> Iterator[St
     host.start()
     host.vm_set_default_memory_manager(host.host_priv, manager)
     stand = Stand(host)
-    before, start = process.processor_seconds(), time.process_time()
+    start = time.process_time()
     yield stand
     spent = time.process_time() - start
     for connection in list(network.connections.values()):
         connection.sock.shutdown(SHUT_RDWR)
-    stand.processor_seconds = spent + process.processor_seconds() - before
+    stand.processor_seconds = spent + process.end() - before
 
 
 def _receive_for_ever(ipc: Ipc) -> None:
@@ -203,18 +207,19 @@ class MachineCode:
 def serve(socket: str, disk: Disk) -> None:
     """Be the pager's process."""
     runtime = NativeRuntime()
-    ipc = Ipc(runtime)
-    pager = DefaultPager(runtime, ipc, PAGE)
-    add_paging_file(pager, disk.open(runtime))
-    network = Network(ipc)
-    network.listen(socket, pager.port)
-    pager.start()
-    print("ready", flush=True)
-    for _ in sys.stdin:
+    for _ in sys.stdin:  # "begin"
+        ipc = Ipc(runtime)
+        pager = DefaultPager(runtime, ipc, PAGE)
+        add_paging_file(pager, disk.open(runtime))
+        network = Network(ipc)
+        network.listen(socket, pager.port)
+        pager.start()
+        print(time.process_time(), flush=True)
+        sys.stdin.readline()  # "end"
         while pager.store.free_pages < pager.store.total_pages:
             time.sleep(0.01)
+        network.stop_listening()
         print(time.process_time(), flush=True)
-    network.stop_listening()
 
 
 if __name__ == "__main__":
