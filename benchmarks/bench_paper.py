@@ -112,8 +112,8 @@ def _rounds(process: PagerProcess, disk: Disk, options: argparse.Namespace) -> F
     for number in range(options.rounds):
         for size in PAPER:
             for kind in ("kernel", "process") if number % 2 == 0 else ("process", "kernel"):
-                bytes_ = int(size * MIB)
-                machine = pager_inside(disk, bytes_) if kind == "kernel" else pager_outside(process, disk, bytes_)
+                memory = int(size * MIB)
+                machine = pager_inside(disk, memory) if kind == "kernel" else pager_outside(process, disk, memory)
                 with machine as stand:
                     seconds[size][kind].append(_program(stand, options, number).run())
                     statistics_now = stand.host.vm_statistics()

@@ -132,10 +132,12 @@ def pager_outside(process: PagerProcess, disk: Disk, memory: int) -> Iterator[St
     host.vm_set_default_memory_manager(host.host_priv, manager)
     stand = Stand(host)
     start = time.process_time()
-    yield stand
-    spent = time.process_time() - start
-    for connection in list(network.connections.values()):
-        connection.sock.shutdown(SHUT_RDWR)
+    try:
+        yield stand
+        spent = time.process_time() - start
+    finally:  # the process waits until the machine is gone
+        for connection in list(network.connections.values()):
+            connection.sock.shutdown(SHUT_RDWR)
     stand.processor_seconds = spent + process.end() - before
 
 

@@ -173,6 +173,7 @@ class Receivers:
         self._pass_on(successor)
 
     def _pass_on(self, successor: MessageQueue | None) -> None:
+        """Take the lead from whoever has it, and wake a sleeper that takes it."""
         if self._leader is not None:
             self._leader.duty = None
             self._leader = self._leading = None

@@ -4,7 +4,8 @@ Interface:
     Network(ipc, on_disconnect, requests)    the carrier of one party; becomes ipc.feeder
         .listen(path, receive_right, uids)  offer that port as a service at `path` (mode 0600, without more uids)
         .connect(path) -> SendRight   to the service at `path`
-        .poll(timeout), .wake()       as mach.feeder.Feeder
+        .poll(timeout), .wake(), .settle()    as mach.feeder.Feeder
+        .trouble, .may_wait, .may_put_off     as mach.feeder.Carrier
         .stop_listening(), .close()   let nobody in any more; end all connections too
         .violations, .connections     peers disconnected for what they sent; those there are
         .totals()                     the same as counters
@@ -43,7 +44,7 @@ EPOLLIN, EPOLLOUT = select.EPOLLIN, select.EPOLLOUT
 READABLE = EPOLLIN | select.EPOLLHUP | select.EPOLLERR
 
 
-PUT_OFF_POLLS = 8
+PUT_OFF_POLLS = 8  # while there is always something to read
 CONNECTIONS = 512  # fewer than there are descriptors
 CONNECTIONS_PER_PROCESS = 64
 

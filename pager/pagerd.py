@@ -38,7 +38,7 @@ from pager.readiness import tell_ready, tell_stopping
 from pager.storage import Disks, StorageError, find_paging_file, paging_file_name
 
 DRAIN_SECONDS = 10.0
-RELIEF_SECONDS = 1.0
+RELIEF_SECONDS = 1.0  # a thread that has the lead and handles one message for longer is relieved of it
 SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1}
 STACK_BYTES = 512 * 1024  # of each server thread: it is wired, so what it does not need is waste (paper, table 7-3)
 

@@ -227,8 +227,10 @@ class PagingPartition:
         data = self._cached(offset, length) if self._cached is not None else None
         if data is None:
             began = self._reads.before(length)
-            data = self.device.read(offset, length)
-            self._reads.after(length, began)
+            try:
+                data = self.device.read(offset, length)
+            finally:
+                self._reads.after(length, began)
         return data
 
     def write(self, slot: int, data: memoryview) -> None:
@@ -242,10 +244,11 @@ class PagingPartition:
             for offset, length in self.extents(slot, count):
                 self._write_piece(offset, data[at : at + length] if length < len(data) else data)
                 at += length
-            self._writes.after(len(data), began)
         except FileSystemError as error:
             self._failures += 1
             raise BackingStoreError(str(error)) from error
+        finally:
+            self._writes.after(len(data), began)
         if self._failures:
             self._failures = 0
 

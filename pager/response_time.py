@@ -3,7 +3,7 @@
 Interface:
     ResponseTime(runtime)     of one kind of operation on one device
         .before(length) -> when it begins      gives up the thread's duty (mach/threads), unless it will soon be back
-        .after(length, began)
+        .after(length, began)                  whether it was done or failed
 
 To hand on the lead (mach/mqueue.py) costs two switches between threads: more than a fast disk, or the page cache, takes
 for a page.  So the duty is kept while short operations have lately been quick.  One that is not keeps the lead as long
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from mach.threads import Runtime
 
-QUICK_SECONDS = 0.0003
+QUICK_SECONDS = 0.0003  # about what two switches between threads take
 SHORT_BYTES = 64 * 1024  # more takes longer, and says nothing of what less takes
 WEIGHT = 1 / 8  # of the latest operation in the average
 
@@ -30,10 +30,6 @@ class ResponseTime:
         self._runtime = runtime
         self._now = runtime.now
         self._seconds = 2 * QUICK_SECONDS / WEIGHT  # slow, until it has shown that it is not
-
-    @property
-    def is_quick(self) -> bool:
-        return self._seconds < QUICK_SECONDS
 
     def before(self, length: int) -> float:
         if self._seconds >= QUICK_SECONDS or length > SHORT_BYTES:

@@ -125,8 +125,7 @@ class NativeCondition:
         self, why: str | Callable[[], str], timeout: float | None = None, *, owed_by: OwedBy | None = None
     ) -> bool:
         thread = self._runtime.current()
-        if thread.duty is not None:
-            thread.duty()
+        self._runtime.may_block()
         if thread.held:
             thread.held.remove(self._mutex)
         self._waiting += 1
@@ -202,7 +201,7 @@ class NativeRuntime:
         """Nothing: the operating system schedules."""
 
     def may_block(self) -> None:
-        duty = self.current().duty
+        duty = self.current().duty  # looked at once: another thread may take it away (Receivers.relieve)
         if duty is not None:
             duty()
 

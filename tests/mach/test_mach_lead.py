@@ -10,9 +10,10 @@ import pytest
 
 from mach.memory_object import MemoryObjectReady
 from mach.message import Received
-from mach.ports import Ipc, SendRight
+from mach.ports import Ipc
 from mach.socket_carrier import Network
 from mach.threads import NativeRuntime
+from mach.threads.native import NativeThread
 
 SOON = 5.0  # seconds, in which it has happened
 
@@ -43,8 +44,8 @@ class Server:
 
 
 @pytest.fixture
-def stuck(tmp_path: Path) -> tuple[Server, SendRight, Callable[[], None]]:
-    """A server whose leader is stuck, and a right to it; and what sends."""
+def stuck(tmp_path: Path) -> tuple[Server, Callable[[], None]]:
+    """A server whose leader is stuck, and what sends it a message."""
     server = Server(str(tmp_path / "socket"))
     right = Network(Ipc(NativeRuntime())).connect(str(tmp_path / "socket"))
 
@@ -53,15 +54,15 @@ def stuck(tmp_path: Path) -> tuple[Server, SendRight, Callable[[], None]]:
 
     send()
     assert server.began.wait(SOON)
-    return server, right, send
+    return server, send
 
 
 @pytest.mark.timeout(30)
 def test_a_leader_that_is_stuck_is_relieved_and_another_thread_serves(
-    stuck: tuple[Server, SendRight, Callable[[], None]],
+    stuck: tuple[Server, Callable[[], None]],
 ) -> None:
     """A disk that was quick and hangs must not make the daemon deaf."""
-    server, _, send = stuck
+    server, send = stuck
     send()
     assert not server.next_came.wait(0.1), "the leader keeps the lead while it handles a message"
     server.ipc.relieve()  # from here on it is watched
@@ -77,8 +78,8 @@ def test_a_leader_that_is_stuck_is_relieved_and_another_thread_serves(
 
 
 @pytest.mark.timeout(30)
-def test_a_leader_that_gets_on_is_not_relieved(stuck: tuple[Server, SendRight, Callable[[], None]]) -> None:
-    server, _, send = stuck
+def test_a_leader_that_gets_on_is_not_relieved(stuck: tuple[Server, Callable[[], None]]) -> None:
+    server, send = stuck
     server.ipc.relieve()
     server.may_end.set()
     for _ in range(20):
@@ -88,3 +89,34 @@ def test_a_leader_that_gets_on_is_not_relieved(stuck: tuple[Server, SendRight, C
         server.ipc.relieve()
     assert len(set(server.handled)) == 1, "it has kept the lead, message for message"
     server.network.stop_listening()
+
+
+class Relieved(NativeThread):
+    """One whose duty is taken away by another thread as soon as it has looked whether it has one."""
+
+    looks = 0
+
+    @property
+    def duty(self) -> Callable[[], None] | None:
+        self.looks += 1
+        return (lambda: None) if self.looks == 1 else None
+
+    @duty.setter
+    def duty(self, duty: Callable[[], None] | None) -> None:
+        pass
+
+
+@pytest.mark.timeout(30)
+def test_a_thread_that_is_relieved_while_it_goes_to_sleep_sleeps() -> None:
+    runtime = NativeRuntime()
+    mutex = runtime.mutex("lock", None)
+    condition = runtime.condition(mutex, "it")
+    thread = Relieved("relieved")
+
+    def body() -> None:
+        with mutex:
+            assert not condition.wait("it", 0.01)
+
+    thread.start(body, runtime._adopt, daemon=False)
+    thread.join()
+    assert thread.looks == 1

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from paging import PAGE, Disk, block_list
+from paging import PAGE, Disk, block_list, broken
 
 from mach.threads import NativeRuntime
-from pager.partition import PagingPartition
+from pager.partition import BackingStoreError, PagingPartition
 from pager.response_time import QUICK_SECONDS, SHORT_BYTES
 
 QUICK, SLOW = QUICK_SECONDS / 3, 0.02
@@ -71,6 +71,24 @@ def test_one_operation_that_was_slow_and_the_next_hands_the_duty_on() -> None:
     asked.seconds = SLOW
     assert asked.write()
     assert not asked.write()
+
+
+@pytest.mark.parametrize("kind", ["read", "write"])
+def test_an_operation_that_fails_after_long_counts_as_slow_too(kind: str) -> None:
+    asked = Asked(QUICK)
+    for _ in range(60):
+        getattr(asked, kind)()
+
+    def fail_slowly(kind: str, offset: int, length: int) -> None:
+        asked.runtime.clock += SLOW
+        raise broken(offset)
+
+    asked.disk.before = fail_slowly
+    operation = getattr(asked.partition, kind)
+    with pytest.raises(BackingStoreError):
+        operation(0, memoryview(bytes(PAGE)) if kind == "write" else 1)
+    asked.disk.before = lambda kind, offset, length: None
+    assert not getattr(asked, kind)()
 
 
 def test_a_long_transfer_hands_the_duty_on_however_quick_short_ones_are() -> None:
