@@ -27,6 +27,8 @@ traces of two processes join to one (mach/trace_file.py) although nothing of thi
 Invariants:
     1. A cause is an event with a smaller number, or 0.
     2. A tracer waits for nothing and takes no lock of the runtime: a traced run takes the schedule of an untraced one.
+    3. When an event has its number, its time and those of all smaller numbers have passed: so no event that it led to
+       in another process is earlier than any of them, and traces can be merged by time.
 
 Not here: what the events are used for (kernel/machsim/explain.py, replay.py).
 """
@@ -39,7 +41,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import fields
 from enum import Enum
 from io import BufferedWriter, FileIO
@@ -176,9 +178,12 @@ class Tracer:
         return causes
 
     def _tell(self, thread: Thread, kind: str, cause: int, values: dict[str, Value]) -> int:
+        time = round(self._runtime.now(), 7)  # before the number (INV-3): a thread may lose the processor between them
         number = next(self._numbers)
-        event = {"n": number, "t": round(self._runtime.now(), 7), "thread": thread.name, "kind": kind, "cause": cause}
-        self._write(_encode(event | values).encode() + b"\n")
+        event = {"n": number, "t": time, "thread": thread.name, "kind": kind, "cause": cause}
+        line = _encode(event | values).encode() + b"\n"
+        with suppress(ValueError):  # the file was closed meanwhile, by another thread
+            self._write(line)
         return number
 
 

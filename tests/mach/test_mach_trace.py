@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from mach.kern_return import KernReturn
@@ -12,7 +13,8 @@ from mach.ports import Ipc
 from mach.threads import LockRank
 from mach.threads.simulated import SimulatedRuntime
 from mach.threads.traced import TracedRuntime
-from mach.trace import Tracer, span
+from mach.trace import Tracer, open_trace, span
+from mach.trace_file import read_trace
 
 Event = dict[str, Any]
 
@@ -149,3 +151,47 @@ def test_a_traced_run_takes_the_schedule_of_an_untraced_one() -> None:
         plain = SimulatedRuntime(seed)
         plain.run(lambda plain=plain: contention(plain))  # type: ignore[misc]
         assert traced(contention, seed)[1] == plain.steps
+
+
+def test_a_packet_is_sent_before_it_arrives_although_a_thread_was_late_to_read_the_clock(tmp_path: Path) -> None:
+    """INV-3.  The clock of `late` stands still while another thread sends a packet, which arrives elsewhere."""
+    times = {"send": 1.0, "arrive": 2.0, "late": 3.0}
+
+    class Clock(SimulatedRuntime):
+        preempted: Callable[[], object] | None = None
+
+        def now(self) -> float:
+            preempted, self.preempted = self.preempted, None
+            if preempted is not None:
+                preempted()
+                return times["late"]
+            return times[moment]
+
+    sender, receiver = Clock(0), Clock(0)
+    here = open_trace(sender, str(tmp_path / "here"), "machine")
+    there = open_trace(receiver, str(tmp_path / "there"), "pager")
+    moment = "send"
+    sender.preempted = lambda: here.crossed("a connection", initiator=True, outwards=True)
+    sender.run(lambda: here.event("late"))
+    moment = "arrive"
+    receiver.run(lambda: there.crossed("a connection", initiator=False, outwards=False))
+    here.close()
+    there.close()
+    trace = read_trace([str(tmp_path / "here"), str(tmp_path / "there")])
+    (packet,) = trace.of_kind("packet_in")
+    assert [cause.kind for cause in trace.causes(packet)] == ["packet_out"]
+
+
+def test_a_thread_that_goes_on_after_the_trace_is_closed_does_not_notice(tmp_path: Path) -> None:
+    runtime = SimulatedRuntime(0)
+    tracer = open_trace(runtime, str(tmp_path / "trace"), "machine")
+
+    def body() -> None:
+        write = tracer._write  # a thread that was about to write when another one closed
+        tracer.event("before")
+        tracer.close()
+        tracer._write = write
+        tracer.event("after")
+
+    runtime.run(body)
+    assert [event.kind for event in read_trace([str(tmp_path / "trace")]).events] == ["before"]
