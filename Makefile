@@ -89,7 +89,8 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed: try make PYTHON=python3.11 (or newer) ..."; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make a virtual environment: sudo apt-get install python3-venv"; exit 1; }
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,fuse3]'
+	@# compat: this directory on the path. The other way is an import hook, which every start of a command waits for.
+	$(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[dev,fuse3]'
 	@touch $(STAMP)
 
 # fusepy loads libfuse 2 of the system. Everything but the mount works without it.

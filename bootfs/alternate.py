@@ -10,7 +10,6 @@ Not here: the superblock itself (superblock).
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 
 from bootfs import geometry
@@ -109,4 +108,4 @@ def _copy_at(device: BlockDevice, location: int) -> Superblock | None:
     group = layout.unpack(device.read(place, layout.size))
     if (group["cg_magic"], group["cg_cgx"]) != (CG_MAGIC, cg):
         return None
-    return dataclasses.replace(fs, is_alternate=True)
+    return fs._replace(is_alternate=True)

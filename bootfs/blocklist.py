@@ -21,12 +21,12 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from bootfs.errors import FileSystemError, FsCode
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """`length` bytes of a file from `file_offset`, on the whole device from `device_offset`. All in bytes."""
 
     file_offset: int
@@ -34,8 +34,7 @@ class Run:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class Hole:
+class Hole(NamedTuple):
     """`length` bytes of a file from `file_offset` that were never written."""
 
     file_offset: int

@@ -17,7 +17,6 @@ Not here: path rules (lookup), any format, what a pager does with a block list.
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
@@ -128,9 +127,9 @@ class MountedFileSystem(ABC):
                 yield self.directory_entries(data, f"{directory}, directory block at {run.file_offset + at}")
 
     def find(self, directory: Inode, name: bytes) -> Inode:
-        for entry in self.entries(directory):
-            if entry.name == name:
-                return self.inode(entry.ino)
+        for found, ino in self._entries(directory, set()):
+            if found == name:
+                return self.inode(ino)
         raise FileSystemError(FsCode.FS_NO_ENTRY, "no such name", lookup.shown(name))
 
     def listdir(self, directory: Inode) -> Iterator[tuple[bytes, Inode]]:
@@ -266,9 +265,9 @@ class MountedFileSystem(ABC):
         holes: list[dict[str, int]] = []
         for run in self.runs(inode):
             if isinstance(run, Hole):
-                holes.append(dataclasses.asdict(run))
+                holes.append(run._asdict())
             elif run.file_offset < whole:
-                runs.append(dataclasses.asdict(run) | {"length": min(run.length, whole - run.file_offset)})
+                runs.append(run._asdict() | {"length": min(run.length, whole - run.file_offset)})
         return {"size": inode.size, "runs": runs, "holes": holes, "tail": inode.size - whole}
 
     def block_list(self, inode: Inode) -> BlockList:

@@ -16,8 +16,9 @@ Sources: 4.3BSD sys/h/fs.h; 4.4BSD sys/ufs/ffs/fs.h and sbin/newfs/mkfs.c, which
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from functools import cache
+from struct import Struct
+from typing import Any, Literal, NamedTuple
 
 from bootfs.device import BlockDevice
 from bootfs.errors import FileSystemError, FsCode, UnknownFormat
@@ -56,8 +57,7 @@ MAXFRAG = 8
 SUPERBLOCK_BYTES = record(superblock("little", "4.3")).size  # the same in all variants
 
 
-@dataclass(frozen=True, slots=True)
-class Superblock:
+class Superblock(NamedTuple):
     """The facts of one file system. Addresses (no, addr, fpg, fs_size, dsize) count fragments; sizes are bytes.
 
     `location` is the byte offset of this superblock on its device; `tables` tells which struct fs and struct cg the
@@ -117,6 +117,9 @@ class Superblock:
     fs_sblockloc: int = 0
     is_sun: bool = False  # Solaris: its own fields among the spare ones of 4.4
     is_alternate: bool = False  # a copy, because the superblock itself is bad: totals and fs_clean may be old
+
+
+_FACTS = frozenset(Superblock._fields)
 
 
 def _power_of_two(value: int) -> bool:
@@ -203,7 +206,7 @@ def find_superblock(device: BlockDevice) -> Superblock:
             continue
         if location == SBLOCK_UFS2 == fs.fs_sblkno << fs.fs_fshift:
             continue  # the copy in the first group of a disk with large blocks (alternate)
-        return replace(fs, dirblksiz=2 * DIRBLKSIZ) if _has_apple_label(device) else fs
+        return fs._replace(dirblksiz=2 * DIRBLKSIZ) if _has_apple_label(device) else fs
     raise broken or UnknownFormat(
         "no FFS superblock at byte 65536, 8192, 0 or 262144; is it 4.2BSD to UFS2, and does it begin here?"
     )
@@ -247,13 +250,18 @@ def recognise(data: bytes) -> tuple[ByteOrder, Variant] | None:
     """
     orders: tuple[ByteOrder, ...] = ("little", "big")
     for order in orders:
-        layout = record(superblock(order, "4.4"))
-        values = layout.unpack(data)
-        if values["fs_magic"] in UFS2_MAGICS:
+        postblformat, magic = _magic(order).unpack_from(data)
+        if magic in UFS2_MAGICS:
             return order, "ufs2"
-        if values["fs_magic"] == FS_MAGIC:
-            return order, "4.4" if values["fs_postblformat"] == FS_DYNAMICPOSTBLFMT else "4.3"
+        if magic == FS_MAGIC:
+            return order, "4.4" if postblformat == FS_DYNAMICPOSTBLFMT else "4.3"
     return None
+
+
+@cache
+def _magic(order: ByteOrder) -> Struct:
+    """What tells the variants apart is in the same place in all of them."""
+    return record(superblock(order, "4.4")).selection(("fs_postblformat", "fs_magic"))
 
 
 def parse_superblock(data: bytes, order: ByteOrder, variant: Variant, location: int) -> Superblock:
@@ -279,8 +287,7 @@ def parse_superblock(data: bytes, order: ByteOrder, variant: Variant, location: 
     if variant == "ufs2":  # its macro cgstart has no shift
         facts |= {"fs_cgoffset": 0, "fs_cgmask": -1}
     values = {name.removeprefix("fs_cstotal."): value for name, value in values.items()}
-    names = {field.name for field in fields(Superblock)}
-    fs = Superblock(**({name: value for name, value in values.items() if name in names} | facts))
+    fs = Superblock(**({name: value for name, value in values.items() if name in _FACTS} | facts))
     for name, holds in RELATIONS:
         if not holds(fs):
             raise FileSystemError(FsCode.FS_INVALID_FS, f"broken relation: {name}", f"superblock at byte {location}")

@@ -1,9 +1,12 @@
 """Indirect blocks lead to the right blocks, at every level, and never for ever."""
 
 import struct
+from itertools import pairwise
 
 import pytest
 from ffs_builder import FILE, Builder, failing
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bootfs.blocklist import Hole, Run
 from bootfs.errors import FsCode
@@ -67,6 +70,40 @@ def test_the_last_block_of_a_level_and_the_first_of_the_next_make_one_run() -> N
     for edge in (12, 12 + N, 12 + N + N * N):
         runs = [run for run in fs.runs(fs.lookup(f"edge{edge}")) if isinstance(run, Run)]
         assert runs == [Run((edge - 1) * 4096, 8 * 300 * 512, 8192)]
+
+
+@given(
+    order=st.sampled_from(["little", "big"]),
+    variant=st.sampled_from(["4.4", "ufs2"]),
+    stretches=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 700), st.booleans()), min_size=1, max_size=8),
+    first=st.integers(0, 1500),
+)
+def test_a_map_is_read_as_if_pointer_by_pointer(
+    order: str, variant: str, stretches: list[tuple[int, int, bool]], first: int
+) -> None:
+    """However its blocks lie: whole indirect blocks of neighbours, which are compared at once, breaks and holes."""
+    builder = Builder(order, variant, size=64 * 1024)
+    begin = builder.next_fragment + 64 * 8
+    pointers: list[int] = []
+    for gap, count, is_hole in stretches:
+        begin += gap * builder.frag
+        pointers += [0] * count if is_hole else range(begin, begin + count * builder.frag, builder.frag)
+        begin += count * builder.frag
+    ino = builder.node(FILE, len(pointers) * 4096, "file")
+    for block, fragment in enumerate(pointers):
+        if fragment:
+            builder.set_pointer(ino, block, fragment)
+    fs = builder.mount()
+    first = min(first, len(pointers) - 1)
+    pieces = list(fs.block_runs(fs.inode(ino), first, len(pointers)))
+    found: list[int] = []
+    for piece in pieces:
+        assert piece.file_offset == (first + len(found)) * 4096
+        start = 0 if isinstance(piece, Hole) else piece.device_offset // builder.fsize
+        found += [start + block * builder.frag if start else 0 for block in range(piece.length // 4096)]
+    assert found == pointers[first:]
+    breaks = sum(two != (one and one + builder.frag) for one, two in pairwise(found))
+    assert len(pieces) == breaks + 1, "neighbours are not merged"
 
 
 def test_a_size_beyond_the_triple_indirect_block_is_refused() -> None:
