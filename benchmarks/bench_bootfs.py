@@ -46,7 +46,7 @@ BARS = (
 def main(words: Sequence[str]) -> int:
     """Measure, print, write build/benchmarks/bootfs.json."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks bootfs", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--no-peers", action="store_true", help="leave pytsk3 and dissect.ffs out")
     options = parser.parse_args(words)
     image = make_image()
