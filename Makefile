@@ -10,7 +10,7 @@
 # make servers  the i386 programs of fixtures/servers, by gcc -m32
 # make fixtures  the disks of fixtures/disks, made from their recipes into build/disks
 # Every target sets up what it needs: a .venv here, and libfuse2 by apt when we may.
-.PHONY: demo test check bench bench-bootfs bench-pager bench-kernel bench-paper simulate simulate-pager fuzz fuzz-socket kill-pager judges docs man fixtures servers setup system clean
+.PHONY: demo test check bench bench-bootfs bench-pager bench-kernel bench-paper simulate simulate-pager fuzz fuzz-socket kill-pager judges peers docs man fixtures servers setup system clean
 SHELL := /bin/bash
 PYTHON ?= python3
 SEEDS ?= 2000
@@ -60,8 +60,12 @@ fuzz: setup
 	@! $(BIN)/python -c 'import atheris' 2>/dev/null || \
 	  $(BIN)/python -m tests.fuzz.atheris_bootfs -max_total_time=$(SECONDS_GUIDED)
 
-judges: setup
-	JUDGES=all $(BIN)/pytest -q tests/disktools/test_disktools_judges.py tests/disktools/test_disktools_judged_geometries.py
+judges: setup peers
+	JUDGES=all $(BIN)/pytest -q tests/disktools/test_disktools_judges.py tests/disktools/test_disktools_judged_geometries.py \
+	  tests/corpus/test_corpus_linux.py tests/corpus/test_corpus_peers.py
+
+peers: setup
+	$(BIN)/python -c 'from benchmarks.bench_bootfs import peers; peers()'
 
 docs: setup
 	$(BIN)/python docs/make_protocol.py
