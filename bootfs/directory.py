@@ -2,7 +2,8 @@
 
 Interface:
     Entry                                 a name and the inode it refers to
-    entries(data, fs, place)              those of a stretch of a directory, checked, as plain pairs; free ones left out
+    Entries                               many of them, as a row of names and a row of inode numbers
+    entries(data, fs, place) -> Entries   those of a stretch of a directory, checked; free ones left out
 Not here: reading the data, following the names.
 
 Sources: 4.3BSD sys/h/dir.h, 4.4BSD sys/ufs/ufs/dir.h. Mach's own reader checks nothing here and loops for ever on a
@@ -30,8 +31,15 @@ class Entry(NamedTuple):
     ino: int
 
 
-def entries(data: bytes, fs: Superblock, place: str) -> list[tuple[bytes, int]]:
-    """Name and inode number of the entries in use in `data`, whole chunks of a directory.
+class Entries(NamedTuple):
+    """Entries in disk order: the names, and the inode number of each. (A listing waits for every object made here.)"""
+
+    names: list[bytes]
+    inos: list[int]
+
+
+def entries(data: bytes, fs: Superblock, place: str) -> Entries:
+    """The entries in use in `data`, whole chunks of a directory.
 
     FileSystemError FS_INVALID_FS at the first bad one.
     """
@@ -63,7 +71,7 @@ def entries(data: bytes, fs: Superblock, place: str) -> list[tuple[bytes, int]]:
     is_long = fs.entries == "4.3" and any(len(name) > MAXNAMLEN for name in names)  # 8 bits cannot say too much
     if b"/" in together or b"\0" in together or is_long:
         _refuse_names(data, unpack, place)
-    return list(zip(names, inos, strict=True))
+    return Entries(names, inos)
 
 
 @cache

@@ -19,6 +19,7 @@ from typing import Any
 from bootfs import lookup
 from bootfs.blocklist import Hole, Run
 from bootfs.device import BlockDevice, SliceDevice
+from bootfs.directory import Entries
 from bootfs.errors import FileSystemError, FsCode, UnknownFormat
 from bootfs.ext2_blockmap import block_runs
 from bootfs.ext2_superblock import (
@@ -73,7 +74,7 @@ class Ext2FileSystem(MountedFileSystem):
     def inode(self, ino: int) -> Inode:
         return read_inode(self._part, self.superblock, ino)
 
-    def directory_entries(self, data: bytes, place: str) -> Iterator[tuple[bytes, int]]:
+    def directory_entries(self, data: bytes, place: str) -> Entries:
         return entries(data, self.superblock, place)
 
     def block_runs(self, inode: Inode, first: int, end: int) -> Iterator[Run | Hole]:
@@ -172,8 +173,9 @@ def _text(ino: int, size: int, room: bytes) -> bytes:
     return room[:size]
 
 
-def entries(data: bytes, fs: Ext2Superblock, place: str) -> Iterator[tuple[bytes, int]]:
+def entries(data: bytes, fs: Ext2Superblock, place: str) -> Entries:
     """The entries in use in `data`, whole blocks of a directory; those of an index (dir_index) look free here."""
+    found = Entries([], [])
     header = record(directory_header(bool(fs.s_feature_incompat & FILETYPE)))
     unpack = header.struct.unpack_from
     for block in range(0, len(data), fs.block_size):
@@ -187,8 +189,10 @@ def entries(data: bytes, fs: Ext2Superblock, place: str) -> Iterator[tuple[bytes
             if fault is not None:
                 raise FileSystemError(FsCode.FS_INVALID_FS, f"broken entry at byte {at}: {fault}", place)
             if ino:
-                yield name, ino
+                found.names.append(name)
+                found.inos.append(ino)
             at += length
+    return found
 
 
 def _fault(ino: int, length: int, name_length: int, room: int) -> str | None:

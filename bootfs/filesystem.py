@@ -18,7 +18,7 @@ from bootfs.blocklist import Hole, Run
 from bootfs.blockmap import extents
 from bootfs.device import BlockDevice, SliceDevice
 from bootfs.dinode import read_inode, read_inodes
-from bootfs.directory import entries
+from bootfs.directory import Entries, entries
 from bootfs.errors import UnknownFormat
 from bootfs.extattr import Attribute, attributes
 from bootfs.inode import Inode
@@ -64,7 +64,7 @@ class FileSystem(MountedFileSystem):
     def inodes(self, inos: Sequence[int]) -> list[Inode]:
         return read_inodes(self._part, self.superblock, inos)
 
-    def directory_entries(self, data: bytes, place: str) -> list[tuple[bytes, int]]:
+    def directory_entries(self, data: bytes, place: str) -> Entries:
         return entries(data, self.superblock, place)
 
     def block_runs(self, inode: Inode, first: int, end: int) -> Iterator[Run | Hole]:

@@ -18,7 +18,7 @@ Not here: path rules (lookup), any format, what a pager does with a block list.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -26,14 +26,14 @@ from typing import Any
 from bootfs import lookup
 from bootfs.blocklist import BlockList, Hole, Run, make_block_list
 from bootfs.device import BlockDevice, Bytes, SliceDevice
-from bootfs.directory import Entry
+from bootfs.directory import Entries, Entry
 from bootfs.errors import FileSystemError, FsCode
 from bootfs.extattr import Attribute
 from bootfs.inode import Inode
 
 MAX_READ = 256 << 20  # bytes in one read; contents() is for more
 MAX_PATH = 4096  # bytes of a path in a walk; bounds the memory that a malicious tree can ask for
-BATCH = 128  # inodes read ahead in a listing
+BATCH = 256  # inodes read ahead in a listing
 PIECE = 256 << 10  # bytes that contents() gives at a time: a larger piece has left the cache before it is used
 
 
@@ -69,8 +69,8 @@ class MountedFileSystem(ABC):
         return [self.inode(ino) for ino in inos]
 
     @abstractmethod
-    def directory_entries(self, data: bytes, place: str) -> Iterable[tuple[bytes, int]]:
-        """Name and inode number of the entries in use in `data`, whole chunks of a directory.
+    def directory_entries(self, data: bytes, place: str) -> Entries:
+        """The entries in use in `data`, whole chunks of a directory.
 
         FS_INVALID_FS at the first bad one.
         """
@@ -96,13 +96,11 @@ class MountedFileSystem(ABC):
         return self.inode(self.root_ino)
 
     def entries(self, directory: Inode) -> Iterator[Entry]:
-        return map(Entry._make, self._entries(directory, set()))
+        for block in self._entries(directory, set()):
+            yield from map(Entry, *block)
 
-    def _entries(self, directory: Inode, seen: set[int]) -> Iterator[tuple[bytes, int]]:
-        """As entries; `seen` gathers the places of the blocks read, and none is read twice: that bounds the work."""
-        return chain.from_iterable(self._entry_blocks(directory, seen))
-
-    def _entry_blocks(self, directory: Inode, seen: set[int]) -> Iterator[Iterable[tuple[bytes, int]]]:
+    def _entries(self, directory: Inode, seen: set[int]) -> Iterator[Entries]:
+        """Those of each block; `seen` gathers the places of the blocks. None is read twice: that bounds the work."""
         if directory.kind != "dir":
             raise FileSystemError(FsCode.FS_NOT_DIRECTORY, "not a directory", str(directory))
         if directory.size % self.chunk_bytes:
@@ -127,20 +125,27 @@ class MountedFileSystem(ABC):
                 yield self.directory_entries(data, f"{directory}, directory block at {run.file_offset + at}")
 
     def find(self, directory: Inode, name: bytes) -> Inode:
-        for found, ino in self._entries(directory, set()):
-            if found == name:
-                return self.inode(ino)
+        for names, inos in self._entries(directory, set()):
+            if name in names:
+                return self.inode(inos[names.index(name)])
         raise FileSystemError(FsCode.FS_NO_ENTRY, "no such name", lookup.shown(name))
 
     def listdir(self, directory: Inode) -> Iterator[tuple[bytes, Inode]]:
         """The names in a directory with their inodes, in order of their bytes, "." and ".." left out."""
         return chain.from_iterable(self._batches(b"", self._names(directory, set())))
 
-    def _names(self, directory: Inode, seen: set[int]) -> list[tuple[bytes, int]]:
-        names = sorted(self._entries(directory, seen))
+    def _names(self, directory: Inode, seen: set[int]) -> Entries:
+        """All entries in order of their names, "." and ".." left out."""
+        names: list[bytes] = []
+        inos: list[int] = []
+        for block in self._entries(directory, seen):
+            names += block.names
+            inos += block.inos
+        name_of = names.__getitem__
+        order = sorted(range(len(names)), key=name_of)
         for dot in (b".", b".."):
-            del names[bisect_left(names, (dot, 0)) : bisect_left(names, (dot + b"\0", 0))]
-        return names
+            del order[bisect_left(order, dot, key=name_of) : bisect_right(order, dot, key=name_of)]
+        return Entries(list(map(name_of, order)), list(map(inos.__getitem__, order)))
 
     def lookup(self, path: bytes | str, follow: bool = True) -> Inode:
         """The inode of a path from the root; of the link itself if `follow` is false and the last name is one."""
@@ -171,10 +176,10 @@ class MountedFileSystem(ABC):
             raise FileSystemError(FsCode.FS_NAME_TOO_LONG, f"a path of {len(path)} bytes", str(inode))
         return chain.from_iterable(self._batches(b"/" if path == b"/" else path + b"/", self._names(inode, seen)))
 
-    def _batches(self, prefix: bytes, entries: list[tuple[bytes, int]]) -> Iterator[Iterable[tuple[bytes, Inode]]]:
+    def _batches(self, prefix: bytes, entries: Entries) -> Iterator[Iterable[tuple[bytes, Inode]]]:
         """Their paths and inodes, few at a time: a directory may have a million of them."""
-        for at in range(0, len(entries), BATCH):
-            names, inos = zip(*entries[at : at + BATCH], strict=True)
+        for at in range(0, len(entries.names), BATCH):
+            names, inos = entries.names[at : at + BATCH], entries.inos[at : at + BATCH]
             yield zip(map(prefix.__add__, names), self.inodes(inos), strict=True)
 
     def readlink(self, link: Inode) -> bytes:

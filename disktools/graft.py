@@ -54,7 +54,7 @@ def find_place(device: BlockDevice, fs: Superblock, path: tuple[bytes, ...]) -> 
             where = "/" + os.fsdecode(b"/".join(path[:depth]))
             raise Refusal(f"{where} is not a directory; choose another --path")
         addresses, data = _read_directory(device, fs, inode)
-        names = dict(entries(data, fs, str(inode)))
+        names = dict(zip(*entries(data, fs, str(inode)), strict=True))
         if name not in names:
             return Place(inode, data, addresses, path[depth:])
         ino = names[name]

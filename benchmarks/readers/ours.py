@@ -36,8 +36,8 @@ def main(image: str, large: str) -> None:
         fs.block_list(fs.lookup("/" + large))
         found["block list"] = time.perf_counter() - began
         inode = fs.lookup("/" + large)
-        # Copying to bytes 1 to 31 of a page takes the kernel five times as long, on some processors; where a piece comes
-        # to lie is chance, but the same chance in all rounds, unless something of another length lies before it.
+        # Copying to bytes 1 to 31 of a page takes the kernel five times as long, on some processors. Where a piece of
+        # the file comes to lie is chance, but the same in all rounds, unless something of any length lies before it.
         ballast = bytes(1 << 16 | os.urandom(1)[0] << 4)
         began = time.perf_counter()
         size = sum(len(piece) for piece in fs.contents(inode))

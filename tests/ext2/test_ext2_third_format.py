@@ -11,6 +11,7 @@ import pytest
 from bootfs import probe
 from bootfs.blocklist import BlockList, Hole, Run
 from bootfs.device import BlockDevice, MemoryDevice
+from bootfs.directory import Entries
 from bootfs.errors import FileSystemError, FsCode, UnknownFormat
 from bootfs.inode import Details, Given, Inode
 from bootfs.lookup import open_file
@@ -56,9 +57,9 @@ class FlatFileSystem(MountedFileSystem):
             size *= 256
         return Inode(mode, 1, 0, 0, size, 0, ino, b"", Given(Details(pointers=(first,))))
 
-    def directory_entries(self, data: bytes, place: str) -> Iterator[tuple[bytes, int]]:
-        for at in range(0, len(data), 16):
-            yield data[at + 1 : at + 16].rstrip(b"\0"), data[at]
+    def directory_entries(self, data: bytes, place: str) -> Entries:
+        names = [data[at + 1 : at + 16].rstrip(b"\0") for at in range(0, len(data), 16)]
+        return Entries(names, list(data[::16]))
 
     def block_runs(self, inode: Inode, first: int, end: int) -> Iterator[Run | Hole]:
         yield Run(first * 512, (inode.pointers[0] + first) * 512, (end - first) * 512)
