@@ -309,4 +309,4 @@ def test_a_listing_reads_few_inodes_ahead_and_keeps_none(monkeypatch: pytest.Mon
     assert next(listing)[0] == b"0001"
     assert len(asked) == 1
     assert [name for name, _ in listing] == [b"%04d" % number for number in range(2, 1001)]
-    assert max(asked) <= 128
+    assert max(asked) <= 256
