@@ -1,11 +1,11 @@
 """The paper's tables: paging with the default pager in and out of the kernel (7-1), images (7-2), memory (7-3).
 
-Table 7-1 three times: on a modelled disk of 1991 with real waits (seeks, half a turn, 1 MB a second; --scale makes
-everything faster, Mach's pauses included, but for what Python and the socket take), on one processor, as the paper's
-machine had; and on a file of this machine's, read and written with O_DIRECT, on all its processors and on one.  Each
-round runs every size with the pager in the kernel's process and in one of its own, one right after the other; shown are
-medians, and the median and the quartiles of the rounds' differences.  Python runs one thread of a process at a time: of
-two processors, only a pager in a process of its own has any use for the second.
+Table 7-1 on a modelled disk of 1991 with real waits (seeks, half a turn, 1 MB a second; --scale makes everything
+faster, Mach's pauses included, but for what Python and the socket take), and on a file of this machine's, read and
+written with O_DIRECT; each on all processors, and again on one, as the paper's machine had.  Each round runs every size
+with the pager in the kernel's process and in one of its own, one right after the other; shown are medians, and the
+median and the quartiles of the rounds' differences.  Python runs one thread of a process at a time: of two processors,
+only a pager in a process of its own has any use for the second.
 The added work is what the processor spent more, of both processes, beside the elapsed time at full slowness: it says
 what a busy machine's elapsed times hide.
 """
@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,8 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--program", choices=("python", "i386"), default="python", help="what pages")
     parser.add_argument(
         "--only",
-        choices=("modelled", "direct", "direct-one", "counts", "images", "memory"),
-        help="one of the measures; direct-one: direct, on one processor",
+        choices=("modelled", "modelled-one", "direct", "direct-one", "counts", "images", "memory"),
+        help="one of the measures; -one: on one processor",
     )
     options = parser.parse_args(words)
     BUILD.mkdir(parents=True, exist_ok=True)
@@ -75,7 +76,8 @@ def main(words: Sequence[str]) -> int:
     facts: Figures = vars(options) | {"when": time.strftime("%Y-%m-%d"), "processors": len(processors)}
     with tempfile.TemporaryDirectory(dir=BUILD) as place:
         measures = {
-            "modelled": lambda: _paging(Disk("", options.scale), options, place, one),
+            "modelled": lambda: _paging(Disk("", options.scale), options, place, processors),
+            "modelled-one": lambda: _paging(Disk("", options.scale), options, place, one),
             "direct": lambda: _direct(options, place, processors),
             "direct-one": lambda: _direct(options, place, one),
             "counts": counts_per_page,
@@ -288,8 +290,9 @@ def _command(name: str, *words: str) -> None:
 
 REPORTS = {
     "modelled": _modelled_report,
-    "direct": lambda facts, options: _paging_report(facts, options, "this machine's disk with O_DIRECT"),
-    "direct-one": lambda facts, options: _paging_report(facts, options, "the same on one processor"),
+    "modelled-one": partial(_paging_report, disk="the modelled disk, on one processor"),
+    "direct": partial(_paging_report, disk="this machine's disk with O_DIRECT"),
+    "direct-one": partial(_paging_report, disk="this machine's disk with O_DIRECT, on one processor"),
     "counts": _counts_report,
     "images": _images_report,
     "memory": _memory_report,
