@@ -62,7 +62,7 @@ fuzz: setup
 
 judges: setup peers
 	JUDGES=all $(BIN)/pytest -q tests/disktools/test_disktools_judges.py tests/disktools/test_disktools_judged_geometries.py \
-	  tests/corpus/test_corpus_linux.py tests/corpus/test_corpus_peers.py
+	  tests/disktools/test_disktools_holes.py tests/corpus/test_corpus_linux.py tests/corpus/test_corpus_peers.py
 
 peers: setup
 	$(BIN)/python -c 'from benchmarks.bench_bootfs import peers; peers()'

@@ -4,7 +4,7 @@ Interface:
     Allocator.open(device, fs)       of a disk; FileSystemError where its maps and counts disagree
     Allocator.new(fs, fields)        of a disk in the making
     take_runs(blocks) -> [Run]       full blocks in as few runs as can be
-    take_block(cg), take_fragments(count, cg), take_inode(cg, directory), take_file(bytes, cg)     NoRoom
+    take_block(cg), take_fragments(count, cg), take_inode(cg, directory), take_file(bytes, cg, holes)     NoRoom
     extend_fragments, give_fragments
     free_blocks(), totals(), check(), map_writes(device, time)
     fresh_inodes                     inode blocks that were never written: to be zeros before the maps count them
@@ -175,13 +175,16 @@ class Allocator:
         self._changed.add(group.cgx)
         return group.cgx * self.fs.fs_ipg + number
 
-    def take_file(self, size: int, cg: int = 0) -> list[int]:
-        """The addresses of the blocks of a file of `size` bytes: full ones, and fragments for a small file's tail."""
+    def take_file(self, size: int, cg: int = 0, holes: int = 0) -> list[int]:
+        """The addresses of the blocks of a file of `size` bytes: full ones, and fragments for a small file's tail.
+
+        So many blocks fewer as are `holes`; the last is none.
+        """
         full, rest = divmod(size, self.fs.fs_bsize)
         if rest and full >= NDADDR:
             full, rest = full + 1, 0
         addresses: list[int] = []
-        for _ in range(full):
+        for _ in range(full - holes):
             near = addresses[-1] if addresses else 0
             addresses.append(self.take_block(dtog(self.fs, near) if near else cg, near))
         if rest:

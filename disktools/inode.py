@@ -2,7 +2,7 @@
 
 Interface:
     BlockMap                    di_db, di_ib, di_blocks, and the indirect blocks to write
-    map_blocks(allocator, addresses, sectors) -> BlockMap    takes the indirect blocks that are needed
+    map_blocks(allocator, addresses, sectors, blocks) -> BlockMap    takes the indirect blocks that are needed
     indirect_blocks(fs, blocks) -> int      how many that will be
     NewInode.pack(fs) -> bytes  struct dinode, 128 bytes or, in UFS2, 256
     sealed(fs, data) -> bytes   a struct dinode with its check hash, where the disk has them
@@ -13,8 +13,10 @@ Not here: contents, names.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from bootfs.geometry import dtog, fsbtobyte, ino_to_fsba, ino_to_fsbo
 from bootfs.layout import CK_INODE, DEV_BSIZE, NDADDR, NIADDR, dinode, pointer
@@ -103,37 +105,52 @@ def indirect_blocks(fs: Superblock, blocks: int) -> int:
     return count
 
 
-def map_blocks(allocator: Allocator, addresses: Sequence[int], sectors: int) -> BlockMap:
-    """The pointers to `addresses` (one a block, in order), `sectors` long without their indirect blocks. NoRoom."""
+def map_blocks(
+    allocator: Allocator, addresses: Sequence[int], sectors: int, blocks: Sequence[int] | None = None
+) -> BlockMap:
+    """The pointers to `addresses`, `sectors` long without their indirect blocks. NoRoom.
+
+    `blocks` are the numbers, rising, of the blocks at these addresses; without it, from 0 on one after the other.
+    """
     fs = allocator.fs
-    direct = tuple(addresses[:NDADDR])
-    left = list(addresses[NDADDR:])
+    numbers = range(len(addresses)) if blocks is None else blocks
     indirect: list[tuple[int, bytes]] = []
-    tops = []
     cg = dtog(fs, addresses[-1]) if addresses else 0
+    base = bisect_left(numbers, NDADDR)
+    direct = dict(zip(numbers[:base], addresses[:base], strict=True))
+    tops = []
+    first = NDADDR
     for level in range(NIADDR):
-        if not left:
-            break
-        reach = fs.fs_nindir ** (level + 1)
-        layer, left = left[:reach], left[reach:]
+        end = first + fs.fs_nindir ** (level + 1)
+        stop = bisect_left(numbers, end)
+        layer: Iterable[Pointer] = zip((one - first for one in numbers[base:stop]), addresses[base:stop], strict=True)
         for _ in range(level + 1):
-            layer = [
-                _indirect(allocator, layer[at : at + fs.fs_nindir], cg, indirect)
-                for at in range(0, len(layer), fs.fs_nindir)
-            ]
-        tops.append(layer[0])
+            layer = _indirect_blocks(allocator, layer, cg, indirect)
+        tops.append(next((address for _, address in layer), 0))
+        first, base = end, stop
     return BlockMap(
-        direct + (0,) * (NDADDR - len(direct)),
-        tuple(tops) + (0,) * (NIADDR - len(tops)),
+        tuple(direct.get(block, 0) for block in range(NDADDR)),
+        tuple(tops),
         sectors + len(indirect) * fs.fs_bsize // DEV_BSIZE,
         indirect,
     )
 
 
-def _indirect(allocator: Allocator, pointers: Sequence[int], cg: int, written: list[tuple[int, bytes]]) -> int:
+Pointer = tuple[int, int]  # the number of a block below one level, and the fragment where it is
+
+
+def _indirect_blocks(
+    allocator: Allocator, layer: Iterable[Pointer], cg: int, written: list[tuple[int, bytes]]
+) -> list[Pointer]:
+    """The blocks of pointers that hold `layer`, each with its number: what is not in the layer is a hole."""
     fs = allocator.fs
-    fragment = allocator.take_block(cg)
-    one = record(pointer(fs.byte_order, fs.tables)).struct.format
-    data = struct.pack(f"{one[0]}{len(pointers)}{one[1:]}", *pointers)
-    written.append((fsbtobyte(fs, fragment), data.ljust(fs.fs_bsize, b"\0")))
-    return fragment
+    order, letter = record(pointer(fs.byte_order, fs.tables)).struct.format
+    made = []
+    for number, group in groupby(layer, key=lambda one: one[0] // fs.fs_nindir):
+        pointers = [0] * fs.fs_nindir
+        for below, address in group:
+            pointers[below % fs.fs_nindir] = address
+        fragment = allocator.take_block(cg)
+        written.append((fsbtobyte(fs, fragment), struct.pack(f"{order}{fs.fs_nindir}{letter}", *pointers)))
+        made.append((number, fragment))
+    return made

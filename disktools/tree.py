@@ -17,6 +17,7 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 from bootfs.geometry import fragroundup, fsbtobyte, ino_to_cg
 from bootfs.layout import DEV_BSIZE, NDADDR
@@ -26,7 +27,8 @@ from disktools.errors import NoRoom, Refusal
 from disktools.inode import BlockMap, NewInode, indirect_blocks, inode_offset, map_blocks
 from disktools.limits import Limits
 from disktools.sizes import format_size
-from disktools.write_plan import Extent, WritePlan, extents_of
+from disktools.source import data_blocks
+from disktools.write_plan import Extent, FileExtent, WritePlan, extents_of
 
 MAXPATHLEN = 1024
 LARGEST_LINK_COUNT = 32767
@@ -192,30 +194,32 @@ def _plant_directory(allocator: Allocator, plan: WritePlan, node: Node, parent_i
 
 def _plant_data(allocator: Allocator, plan: WritePlan, ino: int, data: bytes) -> BlockMap:
     """Contents that are at hand: directories and link texts."""
-    addresses, sectors, extents = _take(allocator, ino, len(data))
-    at = 0
+    blocks, extents = _take(allocator, ino, len(data), [range(-(-len(data) // allocator.fs.fs_bsize))])
     for extent in extents:
-        plan.add_block(extent.offset, data[at : at + extent.length].ljust(extent.length, b"\0"))
-        at += extent.length
-    return map_blocks(allocator, addresses, sectors)
+        plan.add_block(extent.offset, data[extent.at : extent.at + extent.length].ljust(extent.length, b"\0"))
+    return blocks
 
 
-def _take(allocator: Allocator, ino: int, size: int) -> tuple[list[int], int, list[Extent]]:
-    """Blocks for `size` bytes: addresses, sectors, extents."""
+def _take(allocator: Allocator, ino: int, size: int, there: list[range]) -> tuple[BlockMap, list[FileExtent]]:
+    """A map of those blocks of a file of `size` bytes that are `there`, and where its bytes go."""
     fs = allocator.fs
-    addresses = allocator.take_file(size, ino_to_cg(fs, ino))
+    count = -(-size // fs.fs_bsize)
+    blocks = list(chain.from_iterable(there))
+    addresses = allocator.take_file(size, ino_to_cg(fs, ino), count - len(blocks))
     rest = size % fs.fs_bsize
-    last = fs.fs_bsize if not rest or len(addresses) > NDADDR else fragroundup(fs, rest)
-    extents = extents_of(addresses, fs.fs_fsize, fs.fs_bsize, last)
-    return addresses, sum(extent.length for extent in extents) // DEV_BSIZE, extents
+    last = fs.fs_bsize if not rest or count > NDADDR else fragroundup(fs, rest)
+    extents = extents_of(blocks, addresses, fs.fs_fsize, fs.fs_bsize, last)
+    sectors = sum(extent.length for extent in extents) // DEV_BSIZE
+    return map_blocks(allocator, addresses, sectors, blocks), extents
 
 
 def _plant_file(allocator: Allocator, plan: WritePlan, node: Node) -> BlockMap:
     fs = allocator.fs
     if not node.is_reserved:
-        addresses, sectors, extents = _take(allocator, node.ino, node.size)
+        there = data_blocks(node.source, node.size, fs.fs_bsize)
+        mapped, extents = _take(allocator, node.ino, node.size, there)
         plan.add_file(node.source, node.size, extents)
-        return map_blocks(allocator, addresses, sectors)
+        return mapped
     blocks = node.size // fs.fs_bsize
     _check_room(allocator, blocks)
     node.runs = allocator.take_runs(blocks)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from bootfs.device import BlockDevice
 from disktools.allocator import Allocator
 from disktools.errors import Refusal
+from disktools.source import open_source
 
 CHUNK_BYTES = 1 << 20
 Progress = Callable[[int], object]  # called with the number of bytes just dealt with
@@ -33,17 +34,30 @@ class Extent:
     length: int
 
 
-def extents_of(addresses: Iterable[int], fragment_bytes: int, block_bytes: int, last_bytes: int) -> list[Extent]:
-    """The blocks at fragment numbers `addresses` as few extents; the last block has only `last_bytes`."""
-    joined: list[Extent] = []
-    for address in addresses:
-        offset = address * fragment_bytes
-        if joined and joined[-1].offset + joined[-1].length == offset:
-            joined[-1] = Extent(joined[-1].offset, joined[-1].length + block_bytes)
+@dataclass(frozen=True, slots=True)
+class FileExtent:
+    """`length` bytes of a file from `at`, and of the device from `offset`."""
+
+    at: int
+    offset: int
+    length: int
+
+
+def extents_of(
+    blocks: Iterable[int], addresses: Iterable[int], fragment_bytes: int, block_bytes: int, last_bytes: int
+) -> list[FileExtent]:
+    """The `blocks` of a file, which are at fragment numbers `addresses`, as few extents; the last has `last_bytes`."""
+    joined: list[FileExtent] = []
+    for block, address in zip(blocks, addresses, strict=True):
+        at, offset = block * block_bytes, address * fragment_bytes
+        last = joined[-1] if joined else FileExtent(-1, -1, 0)
+        if (last.at + last.length, last.offset + last.length) == (at, offset):
+            joined[-1] = FileExtent(last.at, last.offset, last.length + block_bytes)
         else:
-            joined.append(Extent(offset, block_bytes))
+            joined.append(FileExtent(at, offset, block_bytes))
     if joined:
-        joined[-1] = Extent(joined[-1].offset, joined[-1].length - block_bytes + last_bytes)
+        last = joined[-1]
+        joined[-1] = FileExtent(last.at, last.offset, last.length - block_bytes + last_bytes)
     return joined
 
 
@@ -53,14 +67,14 @@ class WritePlan:
 
     zeroed: bool
     zeros: list[Extent] = field(default_factory=list)
-    files: list[tuple[bytes, int, list[Extent]]] = field(default_factory=list)
+    files: list[tuple[bytes, int, list[FileExtent]]] = field(default_factory=list)
     blocks: list[tuple[int, bytes]] = field(default_factory=list)
     inodes: dict[int, bytes] = field(default_factory=dict)
     links: list[tuple[int, bytes]] = field(default_factory=list)
     returned: list[tuple[int, int]] = field(default_factory=list)
 
-    def add_file(self, source: bytes, size: int, extents: Sequence[Extent]) -> None:
-        """The first `size` bytes of the host's file `source`, and zeros to the end of its last extent."""
+    def add_file(self, source: bytes, size: int, extents: Sequence[FileExtent]) -> None:
+        """What `extents` name of the `size` bytes of the host's file `source`, and zeros to the end of the last."""
         self.files.append((source, size, list(extents)))
 
     def add_zeros(self, extents: Iterable[Extent]) -> None:
@@ -117,34 +131,35 @@ class WritePlan:
             device.sync()
 
     def _copy(
-        self, device: BlockDevice, source: bytes, size: int, extents: Sequence[Extent], progress: Progress
+        self, device: BlockDevice, source: bytes, size: int, extents: Sequence[FileExtent], progress: Progress
     ) -> None:
         name = os.fsdecode(source)
         try:
-            with open(source, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW)) as stream:
-                left = size
+            with open_source(source) as stream:
                 for extent in _chunks(extents):
-                    data = stream.read(min(left, extent.length))
-                    if len(data) < min(left, extent.length):
+                    wanted = min(size - extent.at, extent.length)
+                    stream.seek(extent.at)
+                    data = stream.read(wanted)
+                    if len(data) < wanted:
                         raise Refusal(f"{name} became shorter while it was copied; copy again when nobody writes it")
-                    left -= len(data)
                     data = data.ljust(extent.length, b"\0")
                     if not self.zeroed or data.count(0) != len(data):
                         device.write(extent.offset, data)
                     progress(extent.length)
+                stream.seek(size)
                 if stream.read(1):
                     raise Refusal(f"{name} became longer while it was copied; copy again when nobody writes it")
         except OSError as error:
             raise Refusal(f"{name} cannot be read: {error.strerror}") from error
 
 
-def _chunks(extents: Iterable[Extent]) -> Iterator[Extent]:
+def _chunks(extents: Iterable[FileExtent]) -> Iterator[FileExtent]:
     for extent in extents:
         for done in range(0, extent.length, CHUNK_BYTES):
-            yield Extent(extent.offset + done, min(CHUNK_BYTES, extent.length - done))
+            yield FileExtent(extent.at + done, extent.offset + done, min(CHUNK_BYTES, extent.length - done))
 
 
 def _write_zeros(device: BlockDevice, extent: Extent, progress: Progress) -> None:
-    for chunk in _chunks([extent]):
+    for chunk in _chunks([FileExtent(0, extent.offset, extent.length)]):
         device.write(chunk.offset, bytes(chunk.length))
         progress(chunk.length)
