@@ -144,13 +144,14 @@ def _indirect_blocks(
 ) -> list[Pointer]:
     """The blocks of pointers that hold `layer`, each with its number: what is not in the layer is a hole."""
     fs = allocator.fs
-    order, letter = record(pointer(fs.byte_order, fs.tables)).struct.format
+    one = record(pointer(fs.byte_order, fs.tables)).struct.format
+    block = struct.Struct(f"{one[0]}{fs.fs_nindir}{one[1:]}")
     made = []
     for number, group in groupby(layer, key=lambda one: one[0] // fs.fs_nindir):
         pointers = [0] * fs.fs_nindir
         for below, address in group:
             pointers[below % fs.fs_nindir] = address
         fragment = allocator.take_block(cg)
-        written.append((fsbtobyte(fs, fragment), struct.pack(f"{order}{fs.fs_nindir}{letter}", *pointers)))
+        written.append((fsbtobyte(fs, fragment), block.pack(*pointers)))
         made.append((number, fragment))
     return made

@@ -113,7 +113,13 @@ SOURCE_DATE_EPOCH (seconds since 1970), when set, is the time of everything, so 
 @click.option("--block-size", callback=_size, metavar="SIZE", help="8192; 32768 in ufs1 and ufs2 over 8 GiB.")
 @click.option("--fragment-size", callback=_size, metavar="SIZE", help="1024; an eighth of larger blocks.")
 @click.option("--path", default=DEFAULT_PATH, show_default=True, help="Where; missing directories are made.")
-@click.option("--from", "source", type=click.Path(), metavar="DIR", help="Copy DIR's tree into a new disk.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(),
+    metavar="DIR",
+    help="Copy DIR's tree into a new disk; holes in files stay holes.",
+)
 @click.option("--offset", callback=_size, metavar="SIZE", help="The file system begins at this byte of IMAGE.")
 @click.option("--partition", metavar="NAME", help="The file system is in this partition: a, s1a or 1.")
 @click.option("--grow", is_flag=True, help="Make the paging file that is there --paging-size long; a pager may run.")
