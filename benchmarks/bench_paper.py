@@ -132,7 +132,7 @@ def _rounds(process: PagerProcess, disk: Disk, options: argparse.Namespace) -> F
 
 def _program(stand: Stand, options: argparse.Namespace, seed: int) -> MachineCode | PagingBenchmark:
     if options.program == "i386":
-        return MachineCode(stand.host, passes=1)
+        return MachineCode(stand.host, options.references, seed)
     return PagingBenchmark(stand.host, options.references, seed)
 
 
@@ -172,10 +172,8 @@ def _direct(options: argparse.Namespace, place: str, processors: set[int]) -> Fi
 def _paging_report(facts: Figures | None, options: argparse.Namespace, disk: str) -> str:
     if facts is None:
         return f"Table 7-1 on {disk}: the file system of {BUILD} takes no O_DIRECT"
-    then = "then all of it verified and rewritten, by machine code"
-    if options.program == "python":
-        then = f"then {options.references} references at random"
-    what = f"{VIRTUAL_BYTES // MIB} MB filled, {then}; {options.rounds} rounds"
+    by = "a program of i386 machine code" if options.program == "i386" else "a program in Python"
+    what = f"{VIRTUAL_BYTES // MIB} MB filled by {by}, then {options.references} references; {options.rounds} rounds"
     names = "available", "in kernel", "outside", "difference", "quartiles", "added work", "paper", "page-ins", "outs"
     lines = [f"Table 7-1 on {disk}: {what}", "{:>9} {:>10} {:>9} {:>11} {:>16} {:>18} {:>7} {:>9} {:>6}".format(*names)]
     for row in facts["rows"]:

@@ -2,7 +2,7 @@
 
     pager_inside(disk, memory), pager_outside(process, disk, memory)    contexts: a Stand
     PagerProcess(disk, socket)
-    PagingBenchmark(host, references, seed).run(), MachineCode(host, passes).run() -> seconds
+    PagingBenchmark(host, references, seed).run(), MachineCode(host, references, seed).run() -> seconds
     python -m benchmarks.paper_machine SOCKET DISK    the pager's process, until its standard input ends
 
 In the kernel means what it meant in MK63 (§7.2): the pager has threads of its own and talks to the kernel in messages,
@@ -181,12 +181,12 @@ class PagingBenchmark:
 
 
 class MachineCode:
-    """The same as a program of i386 machine code (fixtures/servers/paging.c): it fills its memory, and goes over all of
-    it forth and back, verifying and rewriting every word."""
+    """The same as a program of i386 machine code (fixtures/servers/paging.c), which verifies and writes every word of a
+    page; other pages at random."""
 
-    def __init__(self, host: Host, passes: int) -> None:
+    def __init__(self, host: Host, references: int, seed: int) -> None:
         self.machine = ProgramMachine(host, self, SERVERS, 0.0)
-        self.passes = passes
+        self.arguments = [str(VIRTUAL_BYTES // 1024), "random", str(references), str(seed)]
         self.said: list[str] = []
 
     def write(self, text: str) -> None:
@@ -199,7 +199,7 @@ class MachineCode:
     def run(self) -> float:
         """Seconds.  AssertionError if a word was wrong."""
         start = time.monotonic()
-        halted = self.machine.run("paging.aout", [str(VIRTUAL_BYTES // 1024), str(self.passes)])
+        halted = self.machine.run("paging.aout", self.arguments)
         seconds = time.monotonic() - start
         assert not halted.failed, f"{halted.words}: {''.join(self.said)}"
         assert "every word is right" in "".join(self.said)

@@ -32,6 +32,14 @@ def test_the_paging_benchmark_verifies_every_word() -> None:
     assert run.statistics["pageouts"] > 300
 
 
+def test_the_paging_benchmark_refers_to_pages_at_random_and_verifies_each() -> None:
+    """The program of table 7-1: as benchmarks/paper_machine.py has it in Python."""
+    run = run_program("paging.aout", "2048", "random", "300", "7", memory=MIB, inspect=nothing_is_left)
+    assert run.text.endswith("(paging) 300 references verified: every word is right\n"), run.text
+    assert run.statistics["pageouts"] > 256
+    assert run.statistics["pageins"] > 100
+
+
 def test_the_default_pager_may_be_inside_the_kernel() -> None:
     inside = run_program("paging.aout", "1200", "1", memory=MIB, pager="kernel")
     outside = run_program("paging.aout", "1200", "1", memory=MIB, pager="task")
