@@ -2,7 +2,8 @@
 
 Table 7-1 on a modelled disk of 1991 with real waits (seeks, half a turn, 1 MB a second; --scale makes everything
 faster, Mach's pauses included, but for what Python and the socket take), and on a file of this machine's, read and
-written with O_DIRECT; each on all processors, and again on one, as the paper's machine had.  Each round runs every size
+written with O_DIRECT; paged by a program in Python and by one of i386 machine code; on all processors or, if asked for
+by name, on one, as the paper's machine had.  Each round runs every size
 with the pager in the kernel's process and in one of its own, one right after the other; shown are medians, and the
 median and the quartiles of the rounds' differences.  Python runs one thread of a process at a time: of two processors,
 only a pager in a process of its own has any use for the second.
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ PAPER = {6.5: (97.0, 97.6, 0.6), 2.5: (124.2, 131.4, 5.8), 1.5: (131.6, 138.9, 5
 PAPER_IMAGES = {"MK63": (315360, 33096, 54364, 69524), "Kernel": (294880, 32224, 52992, 65386),
                 "Bootstrap": (40928, 2676, 3616, 19345)}  # fmt: skip
 PAPER_MEMORY_KIB = 112
+PROGRAMS = ("python", "i386")
 PAPER_LOCK_PAIRS = "9 before tuning, 4 after"
 
 Figures = dict[str, Any]
@@ -63,31 +65,26 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument(
         "--references", type=int, default=1000, help="of the paging benchmark, after it has filled memory"
     )
-    parser.add_argument("--program", choices=("python", "i386"), default="python", help="what pages")
+    parser.add_argument("--program", choices=PROGRAMS, help="what pages; without it, one after the other")
     parser.add_argument(
         "--only",
         choices=("modelled", "modelled-one", "direct", "direct-one", "counts", "images", "memory"),
-        help="one of the measures; -one: on one processor",
+        help="one of the measures; those on one processor are made only if asked for so",
     )
     options = parser.parse_args(words)
     BUILD.mkdir(parents=True, exist_ok=True)
-    processors = os.sched_getaffinity(0)
-    one = {max(processors)}
-    facts: Figures = vars(options) | {"when": time.strftime("%Y-%m-%d"), "processors": len(processors)}
+    facts: Figures = vars(options) | {"when": time.strftime("%Y-%m-%d"), "processors": os.cpu_count()}
     with tempfile.TemporaryDirectory(dir=BUILD) as place:
-        measures = {
-            "modelled": lambda: _paging(Disk("", options.scale), options, place, processors),
-            "modelled-one": lambda: _paging(Disk("", options.scale), options, place, one),
-            "direct": lambda: _direct(options, place, processors),
-            "direct-one": lambda: _direct(options, place, one),
+        _table_7_1(options, place, facts)
+        others: dict[str, Callable[[], Figures]] = {
             "counts": counts_per_page,
             "images": lambda: _images(place),
             "memory": lambda: _memory(place),
         }
-        for name, measure in measures.items():
+        for name, measure in others.items():
             if options.only in (None, name):
-                facts[name] = measure()
-                print(REPORTS[name](facts[name], options) + "\n", flush=True)
+                facts[name] = measured = measure()
+                print(REPORTS[name](measured, options) + "\n", flush=True)
     out = BUILD / ("paper.json" if options.only is None else f"paper-{options.only}.json")
     out.write_text(json.dumps(facts, indent=2) + "\n")
     print(f"facts: {out.relative_to(ROOT)}")
@@ -95,6 +92,26 @@ def main(words: Sequence[str]) -> int:
 
 
 # -- table 7-1 ---------------------------------------------------------------------------------------------------------
+
+
+def _table_7_1(options: argparse.Namespace, place: str, facts: Figures) -> None:
+    """Each of its variants that is asked for, by each program."""
+    processors = os.sched_getaffinity(0)
+    one = {max(processors)}
+    measures: dict[str, Callable[[argparse.Namespace], Figures | None]] = {
+        "modelled": lambda chosen: _paging(Disk("", chosen.scale), chosen, place, processors),
+        "modelled-one": lambda chosen: _paging(Disk("", chosen.scale), chosen, place, one),
+        "direct": lambda chosen: _direct(chosen, place, processors),
+        "direct-one": lambda chosen: _direct(chosen, place, one),
+    }
+    for name, measure in measures.items():
+        if options.only != name and (options.only is not None or name.endswith("-one")):
+            continue
+        for program in (options.program,) if options.program else PROGRAMS:
+            chosen = argparse.Namespace(**vars(options) | {"program": program})
+            facts[f"{name}, {program}"] = measured = measure(chosen)
+            print(REPORTS[name](measured, chosen) + "\n", flush=True)
+    os.sched_setaffinity(0, processors)
 
 
 def _paging(disk: Disk, options: argparse.Namespace, place: str, processors: set[int]) -> Figures:
@@ -203,7 +220,7 @@ def _modelled_report(facts: Figures, options: argparse.Namespace) -> str:
         Axis("elapsed seconds", lambda value: f"{value:g}"),
         series,
     )
-    (BUILD / "paper-7-1.svg").write_text(chart)
+    (BUILD / ("paper-7-1.svg" if options.program == "python" else f"paper-7-1-{options.program}.svg")).write_text(chart)
     speed = f" at {1 / facts['scale']:g} times its speed" if facts["scale"] != 1 else ""
     return _paging_report(facts, options, f"a modelled disk of 1991{speed}")
 
