@@ -4,9 +4,9 @@
 # make simulate-pager SEEDS=20000  more worlds of the pager with failing disks and hostile clients
 # make fuzz-socket MESSAGES=1000000, make kill-pager KILLS=200  hostile clients and kill -9 for a live pagerd
 # make fuzz MUTANTS=20000    more broken disks than `make test` tries, and then SECONDS_GUIDED=300 of atheris
-# make judges  the fsck of June 1986 on disks of more geometries than `make test` has time for
+# make judges  the fsck of June 1986, Linux, pytsk3 and dissect.ffs (make peers) on more disks than `make test` has time for
 # make docs    the pages that are made from the code; make man: man pages, into build/man
-# make bench-paper  the tables of the paper's section 7 (half an hour; not part of `make bench`)
+# make bench-paper  the tables of the paper's section 7 (an hour and a quarter; not part of `make bench`)
 # make servers  the i386 programs of fixtures/servers, by gcc -m32
 # make fixtures  the disks of fixtures/disks, made from their recipes into build/disks
 # Every target sets up what it needs: a .venv here, and libfuse2 by apt when we may.
@@ -65,7 +65,7 @@ judges: setup peers
 	  tests/disktools/test_disktools_holes.py tests/corpus/test_corpus_linux.py tests/corpus/test_corpus_peers.py
 
 peers: setup
-	$(BIN)/python -c 'from benchmarks.bench_bootfs import peers; peers()'
+	$(BIN)/python -m benchmarks.peers
 
 docs: setup
 	$(BIN)/python docs/make_protocol.py

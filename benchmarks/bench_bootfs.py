@@ -19,13 +19,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peers import CACHE, PYTHON, peers
+
 ROOT = Path(__file__).resolve().parent.parent
-CACHE = ROOT / "build" / "benchmarks"
 READERS = Path(__file__).parent / "readers"
 LARGE = "large"
 DIRECTORIES, FILES = 40, 500
@@ -54,7 +54,8 @@ def main(words: Sequence[str]) -> int:
         "ours": [sys.executable, str(READERS / "ours.py")],
         "floor": [sys.executable, str(READERS / "floor.py")],
     }
-    commands |= {} if options.no_peers else peers()
+    found = [] if options.no_peers else peers()
+    commands |= {name: [str(PYTHON), str(READERS / f"peer_{name}.py")] for name in found}
     _warm(image)
     times, facts = measure(image, commands, options.rounds)
     table(times, facts)
@@ -65,7 +66,7 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-# The disk and the peers
+# The disk
 
 
 def make_image() -> Path:
@@ -93,24 +94,6 @@ def make_image() -> Path:
         subprocess.run(list(map(str, command)), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         part.rename(image)
     return image
-
-
-def peers() -> dict[str, list[str]]:
-    """The command of each peer that can be had here."""
-    found = {}
-    python = CACHE / "peers" / "bin" / "python"
-    if not python.exists():
-        print("installing the peers into build/benchmarks/peers ...", file=sys.stderr)
-        venv.create(CACHE / "peers", with_pip=True)
-    for name, package, module in (("pytsk3", "pytsk3", "pytsk3"), ("dissect", "dissect.ffs", "dissect.ffs")):
-        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        if subprocess.run([python, "-c", f"import {module}"], **quiet).returncode:
-            subprocess.run([python, "-m", "pip", "install", "--quiet", package], **quiet)
-        if subprocess.run([python, "-c", f"import {module}"], **quiet).returncode:
-            print(f"{package} cannot be installed here: its column is left out", file=sys.stderr)
-            continue
-        found[name] = [str(python), str(READERS / f"peer_{name}.py")]
-    return found
 
 
 def _warm(image: Path) -> None:

@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench_bootfs import CACHE, READERS, ROOT, peers
+from benchmarks.bench_bootfs import READERS, ROOT
+from benchmarks.peers import CACHE, PYTHON, peers
 
 LIMIT = 10.0  # seconds; a busy machine must not be taken for a hang
 FORMATS = ("ufs1", "ufs2")
@@ -69,7 +70,7 @@ def main(words: Sequence[str]) -> int:
     options = parser.parse_args(words)
     CACHE.mkdir(parents=True, exist_ok=True)
     commands = {"ours": [sys.executable, str(READERS / "broken_ours.py")]}
-    commands |= {name: [command[0], str(READERS / f"broken_{name}.py")] for name, command in peers().items()}
+    commands |= {name: [str(PYTHON), str(READERS / f"broken_{name}.py")] for name in peers()}
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     readers = {name: Reader(command, env if name == "ours" else None) for name, command in commands.items()}
     counts = count(readers, options.count)

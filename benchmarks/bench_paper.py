@@ -3,12 +3,11 @@
 Table 7-1 on a modelled disk of 1991 with real waits (seeks, half a turn, 1 MB a second; --scale makes everything
 faster, Mach's pauses included, but for what Python and the socket take), and on a file of this machine's, read and
 written with O_DIRECT; paged by a program in Python and by one of i386 machine code; on all processors or, if asked for
-by name, on one, as the paper's machine had.  Each round runs every size
-with the pager in the kernel's process and in one of its own, one right after the other; shown are medians, and the
-median and the quartiles of the rounds' differences.  Python runs one thread of a process at a time: of two processors,
-only a pager in a process of its own has any use for the second.
-The added work is what the processor spent more, of both processes, beside the elapsed time at full slowness: it says
-what a busy machine's elapsed times hide.
+by name, on one, as the paper's machine had.  Each round runs every size with the pager in the kernel's process and in
+one of its own, one right after the other; shown are medians, and the median and the quartiles of the rounds'
+differences.  Python runs one thread of a process at a time: of two processors, only a pager in a process of its own has
+any use for the second.  The added work is what the processor spent more, of both processes, beside the elapsed time at
+full slowness: it says what a busy machine's elapsed times hide.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ PAPER = {6.5: (97.0, 97.6, 0.6), 2.5: (124.2, 131.4, 5.8), 1.5: (131.6, 138.9, 5
 PAPER_IMAGES = {"MK63": (315360, 33096, 54364, 69524), "Kernel": (294880, 32224, 52992, 65386),
                 "Bootstrap": (40928, 2676, 3616, 19345)}  # fmt: skip
 PAPER_MEMORY_KIB = 112
-PROGRAMS = ("python", "i386")
+PROGRAMS = {"python": "a program in Python", "i386": "a program of i386 machine code"}
 PAPER_LOCK_PAIRS = "9 before tuning, 4 after"
 
 Figures = dict[str, Any]
@@ -73,7 +72,7 @@ def main(words: Sequence[str]) -> int:
     )
     options = parser.parse_args(words)
     BUILD.mkdir(parents=True, exist_ok=True)
-    facts: Figures = vars(options) | {"when": time.strftime("%Y-%m-%d"), "processors": os.cpu_count()}
+    facts: Figures = vars(options) | {"when": time.strftime("%Y-%m-%d"), "processors": len(os.sched_getaffinity(0))}
     with tempfile.TemporaryDirectory(dir=BUILD) as place:
         _table_7_1(options, place, facts)
         others: dict[str, Callable[[], Figures]] = {
@@ -189,7 +188,7 @@ def _direct(options: argparse.Namespace, place: str, processors: set[int]) -> Fi
 def _paging_report(facts: Figures | None, options: argparse.Namespace, disk: str) -> str:
     if facts is None:
         return f"Table 7-1 on {disk}: the file system of {BUILD} takes no O_DIRECT"
-    by = "a program of i386 machine code" if options.program == "i386" else "a program in Python"
+    by = PROGRAMS[options.program]
     what = f"{VIRTUAL_BYTES // MIB} MB filled by {by}, then {options.references} references; {options.rounds} rounds"
     names = "available", "in kernel", "outside", "difference", "quartiles", "added work", "paper", "page-ins", "outs"
     lines = [f"Table 7-1 on {disk}: {what}", "{:>9} {:>10} {:>9} {:>11} {:>16} {:>18} {:>7} {:>9} {:>6}".format(*names)]
@@ -215,12 +214,12 @@ def _modelled_report(facts: Figures, options: argparse.Namespace) -> str:
     ]
     chart = line_chart(
         "Paging 7 MB, the pager in and out of the kernel",
-        f"medians of {options.rounds} rounds on a modelled disk of 1991; seconds of its time",
+        f"{PROGRAMS[options.program]}; {options.rounds} rounds on a modelled disk of 1991, seconds of its time",
         Axis("available memory, MB", lambda value: f"{value:g}", 2),
         Axis("elapsed seconds", lambda value: f"{value:g}"),
         series,
     )
-    (BUILD / ("paper-7-1.svg" if options.program == "python" else f"paper-7-1-{options.program}.svg")).write_text(chart)
+    (BUILD / f"paper-7-1-{options.program}.svg").write_text(chart)
     speed = f" at {1 / facts['scale']:g} times its speed" if facts["scale"] != 1 else ""
     return _paging_report(facts, options, f"a modelled disk of 1991{speed}")
 

@@ -12,7 +12,6 @@ Not here: contents, names.
 
 from __future__ import annotations
 
-import struct
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -105,6 +104,9 @@ def indirect_blocks(fs: Superblock, blocks: int) -> int:
     return count
 
 
+Pointer = tuple[int, int]  # the number of a block below one level, and the fragment where it is
+
+
 def map_blocks(
     allocator: Allocator, addresses: Sequence[int], sectors: int, blocks: Sequence[int] | None = None
 ) -> BlockMap:
@@ -136,16 +138,12 @@ def map_blocks(
     )
 
 
-Pointer = tuple[int, int]  # the number of a block below one level, and the fragment where it is
-
-
 def _indirect_blocks(
     allocator: Allocator, layer: Iterable[Pointer], cg: int, written: list[tuple[int, bytes]]
 ) -> list[Pointer]:
     """The blocks of pointers that hold `layer`, each with its number: what is not in the layer is a hole."""
     fs = allocator.fs
-    one = record(pointer(fs.byte_order, fs.tables)).struct.format
-    block = struct.Struct(f"{one[0]}{fs.fs_nindir}{one[1:]}")
+    block = record(pointer(fs.byte_order, fs.tables)).array(fs.fs_nindir)
     made = []
     for number, group in groupby(layer, key=lambda one: one[0] // fs.fs_nindir):
         pointers = [0] * fs.fs_nindir

@@ -204,7 +204,7 @@ def _take(allocator: Allocator, ino: int, size: int, there: list[range]) -> tupl
     """A map of those blocks of a file of `size` bytes that are `there`, and where its bytes go."""
     fs = allocator.fs
     count = -(-size // fs.fs_bsize)
-    blocks = list(chain.from_iterable(there))
+    blocks = there[0] if len(there) == 1 else list(chain.from_iterable(there))
     addresses = allocator.take_file(size, ino_to_cg(fs, ino), count - len(blocks))
     rest = size % fs.fs_bsize
     last = fs.fs_bsize if not rest or count > NDADDR else fragroundup(fs, rest)

@@ -30,7 +30,7 @@ Invariants:
     3. When an event has its number, its time and those of all smaller numbers have passed: so no event that it led to
        in another process is earlier than any of them, and traces can be merged by time.
 
-Not here: what the events are used for (kernel/machsim/explain.py, replay.py).
+Not here: what the events are used for (kernel/tracing).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
 from enum import Enum
 from io import BufferedWriter, FileIO
@@ -87,6 +87,7 @@ class Tracer:
         self._packets: Counter[tuple[str, bool]] = Counter()
         self._summaries: dict[type[Message], Callable[[Message], dict[str, Value]]] = {}
         self.closing: Callable[[], object] = lambda: None
+        self._closed = False
         head = {"trace": VERSION, "party": party, "pid": os.getpid()} | facts
         write(_encode(head).encode() + b"\n")
 
@@ -120,6 +121,7 @@ class Tracer:
 
     def close(self) -> None:
         """Tell nothing any more, and see that all that was told is written.  Other threads may go on."""
+        self._closed = True
         self._write = len
         self.closing()
 
@@ -182,8 +184,11 @@ class Tracer:
         number = next(self._numbers)
         event = {"n": number, "t": time, "thread": thread.name, "kind": kind, "cause": cause}
         line = _encode(event | values).encode() + b"\n"
-        with suppress(ValueError):  # the file was closed meanwhile, by another thread
+        try:
             self._write(line)
+        except ValueError:  # so says a closed file
+            if not self._closed:
+                raise
         return number
 
 

@@ -132,3 +132,23 @@ def test_an_indirect_block_that_points_to_itself_comes_to_an_end(claimed: int) -
     for level in range(3):
         with failing(FsCode.FS_INVALID_FS, "more blocks than the disk"):
             list(fs.runs(fs.lookup(f"loop{level}")))
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+@pytest.mark.parametrize("variant", ["4.4", "ufs2"])
+def test_pointers_beyond_the_disk_are_refused_although_together_they_read_as_neighbours(
+    order: str, variant: str
+) -> None:
+    """Added up as one number, one that overflows carries into the next: 2^n - 8, then 0, then 9."""
+    builder = Builder(order, variant)
+    ino = builder.node(FILE, (12 + 4) * 4096, "file")
+    most = 1 << 8 * builder.pointer.size
+    for block in range(12):
+        builder.set_pointer(ino, block, builder.allocate())
+    block_of_pointers = builder.allocate()
+    builder.nodes[ino]["pointers"][12] = block_of_pointers
+    pointers = (most - 16, most - 8, 0, 9) if order == "little" else (most - 16, most - 7, 1, 9)
+    builder.pointer.array(4).pack_into(builder.image, block_of_pointers * builder.fsize, *pointers)
+    fs = builder.mount()
+    with failing(FsCode.FS_INVALID_FS, "beyond fs_size"):
+        list(fs.runs(fs.lookup("/file")))

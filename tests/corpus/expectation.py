@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
+from functools import partial
 from typing import Any
+
+from corpus.readers.reading import file_facts
 
 from fixtures.disks.corpus import Disk
 
-WHOLE = 64 << 20  # bytes: of a longer file, which is mostly holes, the ends are hashed (readers/reading.py)
-END = 1 << 16
 Pieces = tuple[tuple[int, bytes], ...]
 
 
-def sha256(size: int, pieces: Pieces) -> str:
-    """Of a file whose bytes are `pieces`, and zeros between them."""
-    seen = hashlib.sha256()
-    for at, length in [(0, size)] if size <= WHOLE else [(0, END), (size - END, END)]:
-        content = bytearray(length)
-        for begin, data in pieces:
-            low, high = max(begin, at), min(begin + len(data), at + length)
-            if low < high:
-                content[low - at : high - at] = data[low - begin : high - begin]
-        seen.update(content)
-    return seen.hexdigest()
+def content(pieces: Pieces, at: int, length: int) -> bytes:
+    """A stretch of a file whose bytes are `pieces`, and zeros between them."""
+    found = bytearray(length)
+    for begin, data in pieces:
+        low, high = max(begin, at), min(begin + len(data), at + length)
+        if low < high:
+            found[low - at : high - at] = data[low - begin : high - begin]
+    return bytes(found)
 
 
 def expected(disk: Disk) -> dict[str, dict[str, Any]]:
@@ -30,7 +27,8 @@ def expected(disk: Disk) -> dict[str, dict[str, Any]]:
     found = {}
     for path, facts in disk.image.expected.items():
         is_file = facts["kind"] == "file"
-        found[path] = facts | ({"sha256": sha256(facts["size"], disk.image.pieces[path])} if is_file else {})
+        read = partial(content, disk.image.pieces.get(path, ()))
+        found[path] = facts | (file_facts(facts["size"], read) if is_file else {})
     return found
 
 

@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 from corpus.expectation import differences, expected
 
+from benchmarks.peers import PYTHON
 from fixtures.disks.corpus import CORPUS, CorpusDisk, write_sparse
 
-ROOT = Path(__file__).resolve().parents[2]
-PYTHON = ROOT / "build" / "benchmarks" / "peers" / "bin" / "python"
 READERS = Path(__file__).parent / "readers"
 SECONDS = 60
 MOST_BYTES = 16 << 30  # both look at every block of a file, so that one with large holes takes them for ever

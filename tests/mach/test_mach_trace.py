@@ -187,10 +187,14 @@ def test_a_thread_that_goes_on_after_the_trace_is_closed_does_not_notice(tmp_pat
     tracer = open_trace(runtime, str(tmp_path / "trace"), "machine")
 
     def body() -> None:
-        write = tracer._write  # a thread that was about to write when another one closed
         tracer.event("before")
-        tracer.close()
-        tracer._write = write
+        write = tracer._write
+
+        def interrupted(line: bytes) -> object:
+            tracer.close()  # by another thread, when this one was about to write
+            return write(line)
+
+        tracer._write = interrupted
         tracer.event("after")
 
     runtime.run(body)
