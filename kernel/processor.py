@@ -4,7 +4,8 @@ Interface:
     Processor(runtime, calls_itself=False)
         .lock             the kernel mutex: `with processor.lock:` is being in the kernel
         .unlocked         `with processor.unlocked:` leaves the kernel for the length of a message send
-        .wait(event, why, timeout) -> bool    assert_wait + thread_block: sleep, out of the kernel, until wakeup(event)
+        .wait(event, why, timeout, line) -> bool    assert_wait + thread_block: sleep, out of the kernel, until
+                          wakeup(event)
         .wakeup(event)    thread_wakeup: all who sleep on the event
         .condition(name)  a condition of the kernel mutex, for the few events that are waited for with a timeout
 
@@ -15,6 +16,8 @@ Invariants:
     1. No message is sent while the mutex is held: a message to a kobject port runs in its sender's context, and one
        over a socket may block.  paging_in_progress and busy pages guard the objects meanwhile, as in Mach.
     2. Whoever has slept must look again: what was awaited may have gone since.
+    3. Of the threads that wait for one event at most one attends a line (mach/attendant.py): a page that comes from
+       another process is put in its frame by the thread that faulted on it, as if its message was an interrupt.
 
 Not here: what the events mean.
 """
@@ -26,6 +29,7 @@ from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
 
+from mach.feeder import Line
 from mach.threads import Condition, LockRank, Mutex, Runtime, Thread
 
 
@@ -86,22 +90,40 @@ class Processor:
         self.unlocked = Unlocked(self.lock)
         self._sleepers: dict[Hashable, Condition] = {}  # events that somebody sleeps on
         self._spare: list[Condition] = []
+        self._attending: dict[Hashable, Line] = {}  # events that somebody waits for at a line
+        self._may_attend = not calls_itself  # who attends must hold nothing, and may have taken the mutex twice
         self.owers: Callable[[Hashable], Iterable[Thread]] = lambda event: ()  # for reports: kernel/debts.py
 
     def condition(self, name: str) -> Condition:
         return self.runtime.condition(self._mutex, name)
 
-    def wait(self, event: Hashable, why: str | Callable[[], str], timeout: float | None = None) -> bool:
+    def wait(
+        self, event: Hashable, why: str | Callable[[], str], timeout: float | None = None, line: Line | None = None
+    ) -> bool:
         """Sleep until wakeup(event); False if `timeout` seconds passed first.  The mutex is released meanwhile; `why`
-        is told in a deadlock report."""
+        is told in a deadlock report.  `line`: of the process that owes it, if another one does."""
+        if line is not None and self._may_attend and event not in self._attending and line.take():
+            return self._attend(event, why, timeout, line)
         condition = self._sleepers.get(event)
         if condition is None:
             condition = self._spare.pop() if self._spare else self.condition("kernel event")
             self._sleepers[event] = condition
         return condition.wait(why, timeout, owed_by=lambda: self.owers(event))
 
+    def _attend(self, event: Hashable, why: str | Callable[[], str], timeout: float | None, line: Line) -> bool:
+        self._attending[event] = line
+        try:
+            with self.unlocked:
+                return line.attend(why, timeout)
+        finally:
+            if self._attending.get(event) is line:  # else wakeup() has been here
+                del self._attending[event]
+
     def wakeup(self, event: Hashable) -> None:
         """Wake all who sleep on `event`; nothing if nobody does."""
+        line = self._attending.pop(event, None)
+        if line is not None:
+            line.end()
         condition = self._sleepers.pop(event, None)
         if condition is not None:
             condition.broadcast()

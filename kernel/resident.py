@@ -7,7 +7,7 @@ Interface:
         .alloc(object, offset) -> Page | None     vm_page_alloc: a busy page, or None when only the reserve is left
         .wait() -> bool                           vm_page_wait: until pages are free; False if none can be had
         .free(page)  .done(page)                  vm_page_free, PAGE_WAKEUP_DONE
-        .wait_for(page, why)                      PAGE_ASSERT_WAIT: until it is done, freed, or unlocked
+        .wait_for(page, why, timeout, line)       PAGE_ASSERT_WAIT: until it is done, freed, or unlocked
         .rename(page, object, offset)             vm_page_rename: it is another object's now
         .activate(page)  .deactivate(page)  .next_to_go(page)  .take_off_queues(page)  .wire(page)  .unwire(page)
         .copy(source, target)  .zero(page)
@@ -35,6 +35,7 @@ from kernel.pmap import PvTable
 from kernel.processor import KernelPanic, Processor
 from kernel.replacement import DEFAULT, POLICIES
 from kernel.tracing.queue import TracedQueue
+from mach.feeder import Line
 
 if TYPE_CHECKING:
     from kernel.vm_object import VmObject
@@ -219,10 +220,12 @@ class ResidentPages:
             page.wanted = False
             self.processor.wakeup((page.object, page.offset))
 
-    def wait_for(self, page: Page, why: str | Callable[[], str], timeout: float | None = None) -> bool:
+    def wait_for(
+        self, page: Page, why: str | Callable[[], str], timeout: float | None = None, line: Line | None = None
+    ) -> bool:
         """Sleep until the page is done or freed; afterwards `page` may be another's.  False if the time passed."""
         page.wanted = True
-        return self.processor.wait((page.object, page.offset), why, timeout)
+        return self.processor.wait((page.object, page.offset), why, timeout, line)
 
     def rename(self, page: Page, object: VmObject, offset: int) -> None:
         """Move the page to another object, and wake who waits for it at the old place."""

@@ -254,7 +254,10 @@ class VmFault:
             self._resident.wait_for(page, lambda: f"page {object.object_id}:{offset:#x}, which is going out")
             return FaultResult.RETRY
         answered = self._resident.wait_for(
-            page, lambda: f"page {object.object_id}:{offset:#x}, which its pager owes it", self.pager_seconds
+            page,
+            lambda: f"page {object.object_id}:{offset:#x}, which its pager owes it",
+            self.pager_seconds,
+            object.pager.port.line if object.pager is not None else None,
         )
         if not answered:
             late = object.pages.get(offset)

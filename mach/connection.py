@@ -30,6 +30,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from mach.carrier_messages import CARRIER, PagesFreed, PortDied, PortReleased
 from mach.codec import Codec, ProtocolViolation, RightKind, WireRight, codec_at, codec_of
@@ -43,6 +44,9 @@ from mach.peer import Peer
 from mach.ports import DeadPort, Ipc, Port, ReceiveRight, Right, SendOnceRight, SendRight, drop_rights
 from mach.threads import LockRank
 from mach.wire import Packet
+
+if TYPE_CHECKING:
+    from mach.attendant import Attendant
 
 SERVICE_NAME = 2  # the accepting end's service port
 OUTBOX_BYTES = 4 * 1024 * 1024  # unread messages that are kept for a slow peer
@@ -63,6 +67,8 @@ class Connection:
         self.sock = sock
         self.initiator = initiator
         self.lock = ipc.runtime.mutex("connection", LockRank.CARRIER)
+        self.receiving = ipc.runtime.mutex("connection.receiving", LockRank.RECEIVING)
+        self.line: Attendant | None = None
         self.closed = False
         self.peer: Peer | None = None  # who is at the other end, if it is known
         self.trace_name = ""  # both ends know it, if the initiating one is traced
@@ -88,8 +94,7 @@ class Connection:
         with self.lock:
             kind, name = self._export(right, after)
             assert (kind, name) == (RightKind.SEND, SERVICE_NAME)
-        for action in after:
-            action()
+        _perform(after)
 
     def to_service(self) -> SendRight:
         """A send right to what the accepting peer offers."""
@@ -118,8 +123,7 @@ class Connection:
                 if entry.once:
                     del self.imports[name], self._import_names[entry.receive.port]
                     after.append(entry.receive.destroy)
-        for action in after:
-            action()
+        _perform(after)
         if gone:
             drop_rights(message)
             raise DeadPort("the connection to the port is closed")
@@ -178,6 +182,7 @@ class Connection:
             name = self._new_name()
             self.imports[name] = Import(right, 1)
             self._import_names[port] = name
+            port.line = self.line
             after.append(lambda: right.become_kobject(partial(self._forward, name)))
             after.append(lambda: right.request_no_senders(right.make_send_once()))
             return RightKind.RECEIVE, name
@@ -224,8 +229,7 @@ class Connection:
             export = self.exports.get(packet.destination)  # not among the rights that the message brings (INV-5)
             message = codec.decode(body, packet.data, lambda kind, name: self._import(kind, name, after))
             target = self._target(packet.destination, export, after)
-        for action in after:
-            action()
+        _perform(after)
         self._deliver(target, message)
         return target.flow if target is not None else None
 
@@ -242,7 +246,10 @@ class Connection:
             if target is None:
                 drop_rights(message)
                 raise DeadPort
-            self.ipc.deliver(target, message)
+            if self.line is not None and self.line.is_current:
+                self.ipc.send(target, message, always=True)
+            else:
+                self.ipc.deliver(target, message)
         except DeadPort:
             self.undeliverable += 1
 
@@ -262,7 +269,7 @@ class Connection:
         if entry is not None or name in self.exports:
             raise ProtocolViolation(f"the peer uses the name {name} twice")
         receive = self.ipc.allocate(f"peer's port {name}")
-        receive.port.peer = self.peer
+        receive.port.peer, receive.port.line = self.peer, self.line
         if kind == RightKind.RECEIVE:
             receive.port.flow = self.flow
             self._keep(name, receive.make_send(), after)
@@ -293,8 +300,7 @@ class Connection:
                 if entry is not None:
                     del self._import_names[entry.receive.port]
                     after.append(entry.receive.destroy)
-        for action in after:
-            action()
+        _perform(after)
 
     def _port_released(self, message: PortReleased, after: After) -> None:
         export = self.exports.get(message.name)
@@ -322,8 +328,7 @@ class Connection:
                 del self.imports[name], self._import_names[entry.receive.port]
                 self._tell_peer(PortReleased(name, entry.received), after)
                 after.append(entry.receive.destroy)
-        for action in after:
-            action()
+        _perform(after)
 
     def _forget_once(self, name: int) -> None:
         after: After = []
@@ -334,8 +339,7 @@ class Connection:
             del self._import_names[entry.receive.port]
             self._tell_peer(PortReleased(name, 1), after)
             after.append(entry.receive.destroy)
-        for action in after:
-            action()
+        _perform(after)
 
     def _freed(self, number: int) -> None:
         """A receiver here has freed a page list of the peer's."""
@@ -350,8 +354,7 @@ class Connection:
             for first, count in self._loans.tell():
                 if not self.closed:
                     self._tell_peer(PagesFreed(first, count), after)
-        for action in after:
-            action()
+        _perform(after)
 
     def _port_died(self, message: Message) -> None:
         """The kobject of `obituaries`: a port that the peer may send to is dead."""
@@ -364,8 +367,7 @@ class Connection:
                 return
             self._tell_peer(PortDied(message.token), after)
             after.append(export.right.drop)
-        for action in after:
-            action()
+        _perform(after)
 
     def _remove_export(self, name: int) -> Export | None:
         export = self.exports.pop(name, None)
@@ -386,6 +388,8 @@ class Connection:
             lent = self._loans.recall()
             self._outbox.clear()
             self._room.broadcast()
+            if self.line is not None:
+                self.line.close()
         self.sock.close()
         for entry in imports:
             entry.receive.destroy()
@@ -393,6 +397,11 @@ class Connection:
             export.right.drop()
         for pages in lent:
             pages.deallocate()
+
+
+def _perform(after: After) -> None:
+    for action in after:
+        action()
 
 
 def _no_right(kind: int, name: int) -> Right:

@@ -3,12 +3,14 @@
 Interface:
     Feeder     what a carrier is to the ports (mach/ports.py)
     Carrier    what it is to its connections (mach/connection.py)
+    Line       what a connection is to who waits for what its peer owes (mach/attendant.py)
 
 Not here: carriers (mach/socket_carrier.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -39,3 +41,17 @@ class Carrier(Protocol):
 
     def may_put_off(self, connection: Connection) -> bool:
         """Whether tell_freed() will be called soon, by the time that the thread sleeps at the latest."""
+
+
+class Line(Protocol):
+    """One thread at a time takes its messages, and every other waits as if there was none."""
+
+    def take(self) -> bool:
+        """Whether the calling thread is to: then it calls attend(), holding no mutex, and others do not get in."""
+
+    def attend(self, why: str | Callable[[], str], timeout: float | None) -> bool:
+        """Deliver what comes until somebody calls end(), or there is no connection any more: True; False if `timeout`
+        seconds passed first.  `why` says what is awaited."""
+
+    def end(self) -> None:
+        """By any thread, who attends included: what it waited for has come."""

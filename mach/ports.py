@@ -35,6 +35,7 @@ from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
+from mach.feeder import Line
 from mach.message import Message, Received
 from mach.mqueue import Flow, MessageQueue, Receivers
 from mach.notify import DeadName, NoSenders, SendOnce
@@ -70,6 +71,7 @@ class Port:
         self.make_sends = 0
         self.dead = False
         self.peer: Peer | None = None  # the process that it came from, over a connection
+        self.line: Line | None = None  # that connection, to who waits for what is owed there
         self.notify: SendOnceRight | None = None
         self.watchers: dict[SendRight, tuple[SendOnceRight, object]] = {}
 

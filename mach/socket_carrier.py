@@ -6,13 +6,14 @@ Interface:
         .connect(path) -> SendRight   to the service at `path`
         .poll(timeout), .wake(), .settle()    as mach.feeder.Feeder
         .trouble, .may_wait, .may_put_off     as mach.feeder.Carrier
+        .receive, .watch              for who attends a connection (mach/attendant.py)
         .stop_listening(), .close()   let nobody in any more; end all connections too
         .violations, .connections     peers disconnected for what they sent; those there are
         .totals()                     the same as counters
     SocketInUse, NobodyThere          expected failures of listen and connect
 
 Invariants:
-    1. One thread polls at a time; a message is delivered by the thread that polled it.
+    1. One thread polls at a time; a message is delivered by the thread that polled it, or attends its connection.
     2. A poll takes at most one message from each connection, so that none can starve the others.
     3. What a peer sends can cost it its connection and nobody else anything.
     4. Of a process that sends faster than it is served, over however many connections, `requests` messages wait here,
@@ -32,6 +33,7 @@ import socket
 import stat
 from collections.abc import Callable, Iterable
 
+from mach.attendant import Attendant
 from mach.codec import ProtocolViolation
 from mach.connection import Connection
 from mach.mqueue import Flow
@@ -182,8 +184,11 @@ class Network:
             connection.tell_freed()
 
     def may_wait(self) -> bool:
-        """Whether a sender may sleep until a peer reads: only if another thread polls, and so flushes."""
-        return self._poller is not None and self._poller is not self.ipc.runtime.current()
+        """Whether a sender may sleep until a peer reads: only if another thread polls, and so flushes, and if none has
+        to wait until it is done with the message that it delivers."""
+        if self._poller is None or self._poller is self.ipc.runtime.current():
+            return False
+        return not any(line.is_current for connection in list(self.connections.values()) if (line := connection.line))
 
     def wake(self) -> None:
         os.eventfd_write(self._wake, 1)
@@ -235,7 +240,9 @@ class Network:
     def _add(self, sock: socket.socket, initiator: bool) -> Connection:
         sock.setblocking(False)
         connection = Connection(self.ipc, sock, initiator, self)
-        if self.ipc.runtime.tracer is not None:
+        if self.ipc.runtime.tracer is None:  # else who waits is told of with who woke it
+            connection.line = Attendant(self, connection)
+        else:
             name = sock.getsockname() if initiator else sock.getpeername()
             connection.trace_name = name.lstrip(b"\0").decode() if isinstance(name, bytes) else ""
         self.connections[sock.fileno()] = connection
@@ -245,14 +252,21 @@ class Network:
     def _serve(self, connection: Connection, events: int) -> None:
         try:
             if events & EPOLLOUT and connection.flush():
-                self._watch(connection)
-            if not events & READABLE:
-                return
-            packet = self._buffer.receive(connection.sock)
-            if packet is None:
-                self._disconnect(connection)
-                return
-            flow = connection.arrived(packet)
+                self.watch(connection)
+        except OSError:
+            self._disconnect(connection)
+        if events & READABLE:
+            self.receive(connection, self._buffer)
+
+    def receive(self, connection: Connection, buffer: PacketBuffer) -> None:
+        """Take a message, if one has come, and deliver it; end a connection that has gone or breaks the protocol."""
+        try:
+            with connection.receiving:
+                packet = buffer.receive(connection.sock)
+                if packet is None:
+                    self._disconnect(connection)
+                    return
+                flow = connection.arrived(packet)
             if flow is not None and flow.is_full:
                 self._hold_back(connection, flow)
         except BlockingIOError:
@@ -267,12 +281,12 @@ class Network:
     def trouble(self, connection: Connection, why: str) -> None:
         """A connection cannot send: now (why is empty) or any more."""
         if not why:
-            self._watch(connection)
+            self.watch(connection)
             return
         self._on_disconnect(f"a client is disconnected: {why}")
         self._disconnect(connection)
 
-    def _watch(self, connection: Connection) -> None:
+    def watch(self, connection: Connection) -> None:
         """Have the poll say what is of interest now.
 
         Two threads may be at it: whoever told the poll last looks again, so that what it is told last is what holds.
@@ -287,19 +301,20 @@ class Network:
 
     @staticmethod
     def _of_interest(connection: Connection) -> int:
-        return (0 if connection.held_back else EPOLLIN) | (EPOLLOUT if connection.unsent else 0)
+        attended = connection.line is not None and connection.line.attends
+        return (0 if connection.held_back or attended else EPOLLIN) | (EPOLLOUT if connection.unsent else 0)
 
     def _hold_back(self, connection: Connection, flow: Flow) -> None:
         """Leave what the peer sends more in its socket until most of the flow has been received."""
 
         def let_go() -> None:
             connection.held_back = False
-            self._watch(connection)
+            self.watch(connection)
 
         with self.ipc.lock:
             if flow.is_full:
                 connection.held_back = True
-                self._watch(connection)
+                self.watch(connection)
                 flow.held_back.append(let_go)
 
     def _disconnect(self, connection: Connection) -> None:

@@ -41,13 +41,14 @@ if TYPE_CHECKING:
 class LockRank(enum.IntEnum):
     """The order in which mutexes nest, outermost first.  Written once, here, and checked on every acquisition."""
 
+    RECEIVING = 5  # one connection's incoming side: messages are delivered one by one, kernels' too
     KERNEL = 10  # the simulated processor: who is in the kernel (kernel/)
     PAGER = 20  # the pager's list of memory objects
     MEMORY_OBJECT = 30  # one memory object: its turn, its page map
     PARTITIONS = 40  # the list of partitions
     PARTITION = 50  # one partition's slots
     DEVICE = 60  # a device queue
-    CARRIER = 70  # one connection: its names, its outgoing side
+    CARRIER = 70  # one connection: its names, its outgoing side, who attends it
     SPACE = 75  # one task's names of rights
     IPC = 80  # rights and queues of all ports
 
@@ -101,6 +102,7 @@ class Thread(Protocol):
     name: str
     vm_privilege: bool  # thread_wire (§5.1): its requests for physical memory always succeed
     handles: str  # the message that it has in hand; for reports only
+    waits_for: str | Callable[[], str]  # what it sleeps for, in words; for reports only
     task: object  # whose thread it is, None for nobody's in particular; what it forks is of the same task
     duty: Callable[[], None] | None  # called to pass on what others need of the thread, before it may sleep for long
 

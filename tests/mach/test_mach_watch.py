@@ -41,10 +41,10 @@ def test_what_came_to_wait_while_the_poll_was_told_is_waited_for() -> None:
 
         def a_sender_finds_the_socket_full() -> None:
             connection._outbox._waiting.append(Packet(1, 1, b"", b""))
-            network._watch(connection)
+            network.watch(connection)
 
         racing.between = a_sender_finds_the_socket_full
-        network._watch(connection)
+        network.watch(connection)
         assert racing.events & select.EPOLLOUT
     finally:
         network.close()
