@@ -2,12 +2,13 @@
 
 Interface:
     Connection(ipc, sock, initiator, carrier)
-        .service(right)     make `right` the one port that the peer may reach from the start (SERVICE_NAME)
+        .service(right)     make `right` the one port that the peer may reach from the start
         .to_service()       a send right to the peer's service port
         .arrived(packet)    deliver what has been received
         .flush()            send what could not be sent before; True if nothing is left
         .tell_freed()       tell the peer which of its page lists have been freed here
         .close()            the peer is gone
+        .rights             (mach/connection_rights.py): who the peer is, what it holds, who attends
 
 A port of the peer is, here, a proxy: a port whose kobject forwards.  A port of ours that the peer may send to stands
 in `exports` under a name.  A receive right that is moved leaves its port behind as a proxy.
@@ -22,41 +23,34 @@ Invariants:
     5. No message waits at a port whose receive right it carries: nobody could ever receive it.
     6. A page list is freed, here, once: when its receiver has freed it, or at once if the connection closes.
 
-Not here: sockets' readiness (mach/socket_carrier.py); what messages mean.
+Not here: which name is whose (mach/connection_rights.py); sockets' readiness (mach/socket_carrier.py); what messages
+mean.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from mach.carrier_messages import CARRIER, PagesFreed, PortDied, PortReleased
-from mach.codec import Codec, ProtocolViolation, RightKind, WireRight, codec_at, codec_of
-from mach.connection_tables import Export, Import, PageLoans
+from mach.codec import Codec, ProtocolViolation, RightKind, codec_at, codec_of
+from mach.connection_rights import SERVICE_NAME, After, Export, Rights
 from mach.feeder import Carrier
 from mach.message import Message
 from mach.mqueue import Flow
 from mach.notify import DeadName, NoSenders, SendOnce
 from mach.outbox import Outbox
-from mach.peer import Peer
-from mach.ports import DeadPort, Ipc, Port, ReceiveRight, Right, SendOnceRight, SendRight, drop_rights
+from mach.page_loans import PageLoans
+from mach.ports import DeadPort, Ipc, Port, Right, SendOnceRight, SendRight, drop_rights
 from mach.threads import LockRank
 from mach.wire import Packet
 
-if TYPE_CHECKING:
-    from mach.attendant import Attendant
-
-SERVICE_NAME = 2  # the accepting end's service port
 OUTBOX_BYTES = 4 * 1024 * 1024  # unread messages that are kept for a slow peer
 FREED_AT_ONCE = 4  # page lists that the peer hears of in one packet, if that can be put off; Mach bounds them by ten
 
 _FROM_PORTS = frozenset(cls.msgh_id for cls in (NoSenders, SendOnce, DeadName))
 
 CARRIER_MESSAGES = (PortReleased, PortDied, PagesFreed)
-
-After = list[Callable[[], object]]  # what is to be done once the lock is released
 
 
 class Connection:
@@ -67,24 +61,16 @@ class Connection:
         self.sock = sock
         self.initiator = initiator
         self.lock = ipc.runtime.mutex("connection", LockRank.CARRIER)
-        self.receiving = ipc.runtime.mutex("connection.receiving", LockRank.RECEIVING)
-        self.line: Attendant | None = None
+        self.receiving = ipc.runtime.mutex("incoming", LockRank.RECEIVING)
         self.closed = False
-        self.peer: Peer | None = None  # who is at the other end, if it is known
         self.trace_name = ""  # both ends know it, if the initiating one is traced
         self.undeliverable = 0
-        self.flow = Flow()  # what the peer's process has sent to objects of its own, and nobody has received yet
         self.held_back = False  # nothing more is received from it for the moment
-        self.exports: dict[int, Export] = {}
-        self.imports: dict[int, Import] = {}
-        self._export_names: dict[Port, int] = {}
-        self._import_names: dict[Port, int] = {}
-        self._next_name = 1 if initiator else SERVICE_NAME
         self._carrier = carrier
         self._outbox = Outbox(sock)
         self._room = ipc.runtime.condition(self.lock, "connection.room")
         self._loans = PageLoans()
-        self._obituaries = ipc.allocate("obituaries", kobject=self._port_died)
+        self.rights = Rights(ipc, initiator, self._forward, ipc.allocate("obituaries", kobject=self._port_died))
 
     # -- the first right ---------------------------------------------------------------------------------------
 
@@ -92,14 +78,14 @@ class Connection:
         """Offer `right` (which becomes ours) as the service of this, the accepting, end."""
         after: After = []
         with self.lock:
-            kind, name = self._export(right, after)
+            kind, name = self.rights.export(after, right)
             assert (kind, name) == (RightKind.SEND, SERVICE_NAME)
         _perform(after)
 
     def to_service(self) -> SendRight:
         """A send right to what the accepting peer offers."""
         with self.lock:
-            right = self._import(RightKind.SEND, SERVICE_NAME, [])
+            right = self.rights.import_([], RightKind.SEND, SERVICE_NAME)
         assert isinstance(right, SendRight)
         return right
 
@@ -114,15 +100,14 @@ class Connection:
         with self.lock:
             if self._outbox.bytes_held > OUTBOX_BYTES:
                 self._await_room()
-            entry = self.imports.get(name)
+            entry = self.rights.imports.get(name)
             gone = self.closed or entry is None
             if entry is not None and not gone:
-                body, data = codec.encode(message, lambda right: self._export(right, after))
+                body, data = codec.encode(message, partial(self.rights.export, after))
                 self._loans.lend(data)
                 self._put(Packet(message.msgh_id, name, body, data), after)
                 if entry.once:
-                    del self.imports[name], self._import_names[entry.receive.port]
-                    after.append(entry.receive.destroy)
+                    self.rights.remove_import(name, after)
         _perform(after)
         if gone:
             drop_rights(message)
@@ -144,7 +129,7 @@ class Connection:
         return self.initiator and self._carrier.may_wait() and not self.closed
 
     def _tell_peer(self, message: Message, after: After) -> None:
-        body, _ = codec_of(type(message)).encode(message, lambda right: self._export(right, after))
+        body, _ = codec_of(type(message)).encode(message, partial(self.rights.export, after))
         self._put(Packet(message.msgh_id, CARRIER, body, b""), after)
 
     def _put(self, packet: Packet, after: After) -> None:
@@ -175,44 +160,6 @@ class Connection:
                 self._room.broadcast()
             return flushed
 
-    def _export(self, right: Right, after: After) -> WireRight:
-        """Turn a right of ours into its wire form; it is the peer's from now on."""
-        port = right.port
-        if isinstance(right, ReceiveRight):
-            name = self._new_name()
-            self.imports[name] = Import(right, 1)
-            self._import_names[port] = name
-            port.line = self.line
-            after.append(lambda: right.become_kobject(partial(self._forward, name)))
-            after.append(lambda: right.request_no_senders(right.make_send_once()))
-            return RightKind.RECEIVE, name
-        if isinstance(right, SendOnceRight):
-            name = self._new_name()
-            self.exports[name] = Export(right, 1)
-            return RightKind.SEND_ONCE, name
-        assert isinstance(right, SendRight)
-        if port in self._import_names:  # it goes home
-            after.append(right.drop)
-            return RightKind.HOME, self._import_names[port]
-        if port in self._export_names:
-            name = self._export_names[port]
-            self.exports[name].sent += 1
-            after.append(right.drop)
-            return RightKind.SEND, name
-        name = self._new_name()
-        self._keep(name, right, after)
-        return RightKind.SEND, name
-
-    def _keep(self, name: int, right: SendRight, after: After) -> None:
-        self.exports[name] = Export(right, 1)
-        self._export_names[right.port] = name
-        after.append(lambda: right.watch(self._obituaries.make_send_once(), name))
-
-    def _new_name(self) -> int:
-        name = self._next_name
-        self._next_name += 2  # the two ends count in odd and in even numbers
-        return name
-
     # -- in ----------------------------------------------------------------------------------------------------
 
     def arrived(self, packet: Packet) -> Flow | None:
@@ -226,8 +173,8 @@ class Connection:
         self._loans.borrow(packet.data, self._freed)
         after: After = []
         with self.lock:
-            export = self.exports.get(packet.destination)  # not among the rights that the message brings (INV-5)
-            message = codec.decode(body, packet.data, lambda kind, name: self._import(kind, name, after))
+            export = self.rights.exports.get(packet.destination)  # not among the rights that the message brings (INV-5)
+            message = codec.decode(body, packet.data, partial(self.rights.import_, after))
             target = self._target(packet.destination, export, after)
         _perform(after)
         self._deliver(target, message)
@@ -237,7 +184,7 @@ class Connection:
         if export is None:
             return None  # it died, and the peer does not know yet
         if isinstance(export.right, SendOnceRight):
-            del self.exports[name]
+            del self.rights.exports[name]
             after.append(export.right.discard)  # used up by this very message
         return export.right.port
 
@@ -246,42 +193,13 @@ class Connection:
             if target is None:
                 drop_rights(message)
                 raise DeadPort
-            if self.line is not None and self.line.is_current:
+            line = self.rights.line
+            if line is not None and line.is_current:
                 self.ipc.send(target, message, always=True)
             else:
                 self.ipc.deliver(target, message)
         except DeadPort:
             self.undeliverable += 1
-
-    def _import(self, kind: int, name: int, after: After) -> Right:
-        """The right that a wire form means here."""
-        entry = self.imports.get(name)
-        if kind == RightKind.SEND and entry is not None and not entry.once:
-            entry.received += 1
-            return entry.receive.make_send()
-        if kind == RightKind.HOME:
-            export = self.exports.get(name)
-            if export is None or not isinstance(export.right, SendRight):
-                raise ProtocolViolation(f"the peer sends back a right ({name}) that it was not given")
-            return export.right.copy()
-        if name % 2 == self.initiator or name == CARRIER:
-            raise ProtocolViolation(f"the peer names a port ({name}) with a name that is not its own to give")
-        if entry is not None or name in self.exports:
-            raise ProtocolViolation(f"the peer uses the name {name} twice")
-        receive = self.ipc.allocate(f"peer's port {name}")
-        receive.port.peer, receive.port.line = self.peer, self.line
-        if kind == RightKind.RECEIVE:
-            receive.port.flow = self.flow
-            self._keep(name, receive.make_send(), after)
-            return receive
-        receive.become_kobject(partial(self._forward, name))
-        self.imports[name] = Import(receive, 1, once=kind == RightKind.SEND_ONCE)
-        self._import_names[receive.port] = name
-        if kind == RightKind.SEND_ONCE:
-            return receive.make_send_once()
-        right = receive.make_send()
-        receive.request_no_senders(receive.make_send_once())
-        return right
 
     def _carrier_message(self, codec: Codec, packet: Packet) -> None:
         if packet.destination != CARRIER:
@@ -292,26 +210,12 @@ class Connection:
         after: After = []
         with self.lock:
             if isinstance(message, PortReleased):
-                self._port_released(message, after)
+                self.rights.released(message, after)
             elif isinstance(message, PagesFreed):
                 after += [pages.deallocate for pages in self._loans.returned(message.number, message.count)]
             else:
-                entry = self.imports.pop(message.name, None)
-                if entry is not None:
-                    del self._import_names[entry.receive.port]
-                    after.append(entry.receive.destroy)
+                self.rights.remove_import(message.name, after)
         _perform(after)
-
-    def _port_released(self, message: PortReleased, after: After) -> None:
-        export = self.exports.get(message.name)
-        if export is None:
-            return  # it died meanwhile
-        export.sent -= message.count
-        if export.sent < 0:
-            raise ProtocolViolation(f"the peer releases the port {message.name} more often than it was sent")
-        if export.sent == 0:
-            self._remove_export(message.name)
-            after.append(export.right.drop)
 
     # -- the lives of rights -----------------------------------------------------------------------------------
 
@@ -319,26 +223,23 @@ class Connection:
         """Nobody here holds a send right to the peer's port any more."""
         after: After = []
         with self.lock:
-            entry = self.imports.get(name)
+            entry = self.rights.imports.get(name)
             if entry is None or self.closed:
                 return
             if entry.receive.port.send_rights:  # a new one came in meanwhile
                 after.append(lambda: entry.receive.request_no_senders(entry.receive.make_send_once()))
             else:
-                del self.imports[name], self._import_names[entry.receive.port]
                 self._tell_peer(PortReleased(name, entry.received), after)
-                after.append(entry.receive.destroy)
+                self.rights.remove_import(name, after)
         _perform(after)
 
     def _forget_once(self, name: int) -> None:
         after: After = []
         with self.lock:
-            entry = self.imports.pop(name, None)
-            if entry is None or self.closed:
+            if name not in self.rights.imports or self.closed:
                 return
-            del self._import_names[entry.receive.port]
             self._tell_peer(PortReleased(name, 1), after)
-            after.append(entry.receive.destroy)
+            self.rights.remove_import(name, after)
         _perform(after)
 
     def _freed(self, number: int) -> None:
@@ -362,18 +263,12 @@ class Connection:
             return
         after: After = []
         with self.lock:
-            export = self._remove_export(message.token)
+            export = self.rights.remove_export(message.token)
             if export is None or self.closed:
                 return
             self._tell_peer(PortDied(message.token), after)
             after.append(export.right.drop)
         _perform(after)
-
-    def _remove_export(self, name: int) -> Export | None:
-        export = self.exports.pop(name, None)
-        if export is not None:
-            self._export_names.pop(export.right.port, None)
-        return export
 
     def close(self) -> None:
         """The peer is gone: all that stood for it here dies, all that it held is dropped (INV-3)."""
@@ -381,15 +276,12 @@ class Connection:
             if self.closed:
                 return
             self.closed = True
-            exports, self.exports = list(self.exports.values()), {}
-            imports, self.imports = list(self.imports.values()), {}
-            self._export_names.clear()
-            self._import_names.clear()
+            exports, imports = self.rights.clear()
             lent = self._loans.recall()
             self._outbox.clear()
             self._room.broadcast()
-            if self.line is not None:
-                self.line.close()
+            if self.rights.line is not None:
+                self.rights.line.close()
         self.sock.close()
         for entry in imports:
             entry.receive.destroy()

@@ -188,7 +188,9 @@ class Network:
         to wait until it is done with the message that it delivers."""
         if self._poller is None or self._poller is self.ipc.runtime.current():
             return False
-        return not any(line.is_current for connection in list(self.connections.values()) if (line := connection.line))
+        return not any(
+            line.is_current for connection in list(self.connections.values()) if (line := connection.rights.line)
+        )
 
     def wake(self) -> None:
         os.eventfd_write(self._wake, 1)
@@ -226,22 +228,22 @@ class Network:
         except OSError:  # it went away again, or we are out of descriptors: it will be tried again
             return
         peer = peer_of(sock)
-        known = [connection for connection in list(self.connections.values()) if connection.peer == peer]
+        known = [connection for connection in list(self.connections.values()) if connection.rights.peer == peer]
         crowded = len(known) >= CONNECTIONS_PER_PROCESS or len(self.connections) >= CONNECTIONS
         if peer.uid not in self._uids or crowded:
             self.turned_away += 1
             sock.close()
             return
         connection = self._add(sock, initiator=False)
-        connection.peer = peer
-        connection.flow = known[0].flow if known else Flow(self._requests)
+        connection.rights.peer = peer
+        connection.rights.flow = known[0].rights.flow if known else Flow(self._requests)
         connection.service(self._service.make_send())
 
     def _add(self, sock: socket.socket, initiator: bool) -> Connection:
         sock.setblocking(False)
         connection = Connection(self.ipc, sock, initiator, self)
         if self.ipc.runtime.tracer is None:  # else who waits is told of with who woke it
-            connection.line = Attendant(self, connection)
+            connection.rights.line = Attendant(self, connection)
         else:
             name = sock.getsockname() if initiator else sock.getpeername()
             connection.trace_name = name.lstrip(b"\0").decode() if isinstance(name, bytes) else ""
@@ -301,7 +303,8 @@ class Network:
 
     @staticmethod
     def _of_interest(connection: Connection) -> int:
-        attended = connection.line is not None and connection.line.attends
+        line = connection.rights.line
+        attended = line is not None and line.attends
         return (0 if connection.held_back or attended else EPOLLIN) | (EPOLLOUT if connection.unsent else 0)
 
     def _hold_back(self, connection: Connection, flow: Flow) -> None:

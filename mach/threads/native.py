@@ -45,7 +45,7 @@ class NativeThread:
         self.task: object = None
         self.duty: Callable[[], None] | None = None
         self.handles = ""
-        self.waits_for: str | Callable[[], str] = ""  # what a condition that it sleeps on is about
+        self.waits_for: str | Callable[[], str] = ""
         self.ident = 0
         self.held: list[Mutex] = []
         self.pairs: Counter[str] = Counter()  # written by this thread alone

@@ -50,6 +50,7 @@ class SimulatedThread:
         self.task: object = None
         self.duty: Callable[[], None] | None = None
         self.handles = ""
+        self.waits_for: str | Callable[[], str] = ""
         self.held: list[Mutex] = []
         self.blocked_on: Callable[[], str] | None = None
         self.owed_by: OwedBy | None = None  # while it is blocked

@@ -75,7 +75,7 @@ def test_a_port_that_is_sent_to_itself_is_gone_and_nothing_waits_for_it(server: 
             hostile.send(packet(MemoryObjectTerminate.msgh_id, control, struct.pack("<BIBI", 3, control, 3, name)))
         settle(server)
         assert connection.undeliverable == len(names)
-        assert connection.flow.queued == 0
+        assert connection.rights.flow.queued == 0
         assert server.network.violations == 0
 
 

@@ -1,8 +1,6 @@
-"""What one end of a connection keeps of what the two ends have given each other: rights, and pages in messages.
+"""What one end of a connection knows of the page lists in messages that the two ends have sent each other.
 
 Interface:
-    Export                    a right of ours that the peer may name
-    Import                    the proxy of a port of the peer's
     PageLoans
         .lend(data)           a page list goes out
         .borrow(data, freed)  one has come in: freed(number) once its receiver here frees it
@@ -12,35 +10,16 @@ Interface:
         .recall()             all of ours that it has: it is gone
 Invariants:
     1. Both ends number the page lists of each direction alike: from 0, in the order of the packets.
-Not here: locks, packets, when a right is dropped (mach/connection.py).
+Not here: locks, packets (mach/connection.py); the pages (mach/page_list.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from mach.codec import ProtocolViolation
 from mach.page_list import PageList
-from mach.ports import ReceiveRight, SendOnceRight, SendRight
-
-
-@dataclass(slots=True)
-class Export:
-    """See the head of the module."""
-
-    right: SendRight | SendOnceRight
-    sent: int  # references that the peer holds or is about to receive
-
-
-@dataclass(slots=True)
-class Import:
-    """See the head of the module."""
-
-    receive: ReceiveRight  # of the proxy
-    received: int
-    once: bool = False
 
 
 class PageLoans:
