@@ -2,12 +2,12 @@
 
 Table 7-1 on a modelled disk of 1991 with real waits (seeks, half a turn, 1 MB a second; --scale makes everything
 faster, Mach's pauses included, but for what Python and the socket take), and on a file of this machine's, read and
-written with O_DIRECT, for longer, as it takes microseconds; paged by a program in Python and by one of i386 machine code; on all processors or, if asked for
-by name, on one, as the paper's machine had.  Each round runs every size with the pager in the kernel's process and in
-one of its own, one right after the other; shown are medians, and the median and the quartiles of the rounds'
-differences.  Python runs one thread of a process at a time: of two processors, only a pager in a process of its own has
-any use for the second.  The added work is what the processor spent more, of both processes, beside the elapsed time at
-full slowness: it says what a busy machine's elapsed times hide.
+written with O_DIRECT: for longer, as it takes microseconds.  Paged by a program in Python and by one of i386 machine
+code; on all processors or, if asked for by name, on one, as the paper's machine had.  Each round runs every size with
+the pager in the kernel's process and in one of its own, one right after the other; shown are medians, and the median
+and the quartiles of the rounds' differences.  Python runs one thread of a process at a time: of two processors, only a
+pager in a process of its own has any use for the second.  The added work is what the processor spent more, of both
+processes, beside the elapsed time at full slowness: it says what a busy machine's elapsed times hide.
 """
 
 from __future__ import annotations
