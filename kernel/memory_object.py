@@ -4,7 +4,8 @@ Interface:
     MemoryObjects(processor, resident, objects, pagers, laundry)
         .dispatch(object, message)       the kobject of every control port
 
-The handlers run in the context of the pager's thread that sends (mach.md 4.8), or of the thread that polls a socket.
+The handlers run in the context of the pager's thread that sends (mach.md 4.8), or of the thread that takes its message
+from a socket: the one that polls, or one that waits for a page.
 None of them sleeps for a page or for memory, and none raises: a pager can harm nobody's memory but that of its own
 objects.  A lock_request that would have to wait goes on in a thread of its own (kernel/lock_request.py).
 

@@ -16,8 +16,8 @@ Invariants:
     1. No message is sent while the mutex is held: a message to a kobject port runs in its sender's context, and one
        over a socket may block.  paging_in_progress and busy pages guard the objects meanwhile, as in Mach.
     2. Whoever has slept must look again: what was awaited may have gone since.
-    3. Of the threads that wait for one event at most one attends a line (mach/attendant.py): a page that comes from
-       another process is put in its frame by the thread that faulted on it, as if its message was an interrupt.
+    3. Of the threads that wait for one event at most one attends a line (mach/attendant.py).  It takes the messages of
+       who owes it as a thread of a real machine takes interrupts: most of the time its page is the next.
 
 Not here: what the events mean.
 """
@@ -80,6 +80,15 @@ class Unlocked(AbstractContextManager[None]):
         self._lock.__enter__()
 
 
+class _Attending:
+    """One wait at a line."""
+
+    __slots__ = ("line",)
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+
+
 class Processor:
     """See the head of the module."""
 
@@ -90,7 +99,7 @@ class Processor:
         self.unlocked = Unlocked(self.lock)
         self._sleepers: dict[Hashable, Condition] = {}  # events that somebody sleeps on
         self._spare: list[Condition] = []
-        self._attending: dict[Hashable, Line] = {}  # events that somebody waits for at a line
+        self._attending: dict[Hashable, _Attending] = {}  # events that somebody waits for at a line
         self._may_attend = not calls_itself  # who attends must hold nothing, and may have taken the mutex twice
         self.owers: Callable[[Hashable], Iterable[Thread]] = lambda event: ()  # for reports: kernel/debts.py
 
@@ -100,8 +109,9 @@ class Processor:
     def wait(
         self, event: Hashable, why: str | Callable[[], str], timeout: float | None = None, line: Line | None = None
     ) -> bool:
-        """Sleep until wakeup(event); False if `timeout` seconds passed first.  The mutex is released meanwhile; `why`
-        is told in a deadlock report.  `line`: of the process that owes it, if another one does."""
+        """Sleep until wakeup(event), or less long (INV-2); False if `timeout` seconds passed first.  The mutex is
+        released meanwhile; `why` is told in a deadlock report.  `line`: of the process that owes it, if another does.
+        """
         if line is not None and self._may_attend and event not in self._attending and line.take():
             return self._attend(event, why, timeout, line)
         condition = self._sleepers.get(event)
@@ -111,19 +121,19 @@ class Processor:
         return condition.wait(why, timeout, owed_by=lambda: self.owers(event))
 
     def _attend(self, event: Hashable, why: str | Callable[[], str], timeout: float | None, line: Line) -> bool:
-        self._attending[event] = line
+        attending = self._attending[event] = _Attending(line)
         try:
             with self.unlocked:
                 return line.attend(why, timeout)
         finally:
-            if self._attending.get(event) is line:  # else wakeup() has been here
+            if self._attending.get(event) is attending:  # else wakeup() has been here, and perhaps the next who waits
                 del self._attending[event]
 
     def wakeup(self, event: Hashable) -> None:
         """Wake all who sleep on `event`; nothing if nobody does."""
-        line = self._attending.pop(event, None)
-        if line is not None:
-            line.end()
+        attending = self._attending.pop(event, None)
+        if attending is not None:
+            attending.line.end()
         condition = self._sleepers.pop(event, None)
         if condition is not None:
             condition.broadcast()

@@ -2,20 +2,25 @@
 
 Interface:
     Attendant(carrier, connection)    a Line (mach/feeder.py)
-        .take()             whether the calling thread is to attend: it does from now on
-        .attend(why, timeout)   deliver what comes, until end(): True; False if `timeout` seconds passed first
-        .end()              what it waited for has come
-        .attends            whether a thread does; .is_current: whether it is the one that asks
-        .close()            the connection is closed: nobody attends any more
+        .take()                   whether the calling thread is to attend: it does from now on
+        .attend(why, timeout)     deliver what comes, until end(): True; False if `timeout` seconds passed first
+        .end()                    what it waited for has come
+        .attends, .is_current     whether a thread does; whether it is the one that asks
+        .close()                  the connection is closed: nobody attends any more
 
 A thread that sleeps while another polls has to be woken by that one once it has been woken itself.  Two processors that
 were asleep have to be woken then for every page that comes from a disk, and that is half of what a socket costs.  So
-while somebody attends, the poll leaves the connection alone; all others it serves as ever.
+while somebody attends, the poll is not told of what comes over the connection; all others it serves as ever.
+
+A connection that was attended once keeps a buffer (mach/wire.PacketBuffer).
 
 Invariants:
-    1. One thread attends at a time.
-    2. Who attends holds no mutex, and has no duty (mach/threads).
-    3. Whoever is in attend() when its end() or the close() of the connection comes leaves it, whoever calls them.
+    1. One thread attends at a time, from its take() to the end of its attend().
+    2. Who attends holds no mutex and has no duty (mach/threads), and handles what comes without its own task and
+       privilege.
+    3. Once end() or close() has been called, by whomever, attend() ends.
+    4. Of a peer that sends faster than it is served no more is taken than the poll would take (mach/mqueue.Flow): then
+       attend() is over.
 
 Not here: what is waited for (kernel/processor.py); names and rights (mach/connection.py).
 """
@@ -57,43 +62,57 @@ class Attendant:
         return self._thread is not None and self._thread is self._runtime.current()
 
     def take(self) -> bool:
-        with self._connection.lock:
-            if self._thread is not None or self._connection.closed:
+        connection = self._connection
+        with connection.lock:
+            if self._thread is not None or connection.closed or connection.held_back or not self._is_ready():
                 return False
             self._thread = self._runtime.current()
             self._over = False
-            if self._buffer is None:
-                self._buffer = PacketBuffer()
-                self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-                self._poll.register(self._bell, select.POLLIN)
-                self._poll.register(self._connection.sock, select.POLLIN)
             return True
 
+    def _is_ready(self) -> bool:
+        """False: the process has no descriptor left."""
+        if self._buffer is None:
+            try:
+                self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            except OSError:
+                return False
+            self._buffer = PacketBuffer()
+            self._poll.register(self._bell, select.POLLIN)
+            self._poll.register(self._connection.sock, select.POLLIN)
+        return True
+
     def attend(self, why: str | Callable[[], str], timeout: float | None) -> bool:
-        assert self._thread is not None
-        self._runtime.may_block()
-        self._thread.waits_for = why
-        self._network.watch(self._connection)
+        me = self._runtime.current()
+        itself = me.vm_privilege, me.task
+        me.vm_privilege, me.task, me.waits_for = False, None, why  # what comes is handled in nobody's name
         try:
+            self._runtime.may_block()
+            self._network.watch(self._connection)
             return self._until_over(timeout)
         finally:
-            self._thread.waits_for = ""
+            (me.vm_privilege, me.task), me.waits_for = itself, ""
             self._leave()
 
     def _until_over(self, timeout: float | None) -> bool:
-        assert self._buffer is not None
-        deadline = None if timeout is None else self._runtime.now() + timeout
-        while not self._over:
-            left = None if deadline is None else max(0.0, deadline - self._runtime.now()) * 1000
-            ready = self._poll.poll(left)
-            if not ready:
-                return self._over
-            for descriptor, _ in ready:
-                if descriptor == self._bell:
-                    os.eventfd_read(self._bell)
-                else:
-                    self._network.receive(self._connection, self._buffer)
+        now = self._runtime.now
+        deadline = None if timeout is None else now() + timeout
+        left = timeout
+        while not (self._over or self._connection.held_back):
+            self._take_what_comes(left)
+            if deadline is not None:
+                left = deadline - now()
+                if left <= 0:
+                    return self._over
         return True
+
+    def _take_what_comes(self, timeout: float | None) -> None:
+        assert self._buffer is not None
+        for descriptor, _ in self._poll.poll(None if timeout is None else timeout * 1000):
+            if descriptor == self._bell:
+                os.eventfd_read(self._bell)
+            else:
+                self._network.receive(self._connection, self._buffer)
 
     def _leave(self) -> None:
         with self._connection.lock:

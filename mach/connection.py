@@ -4,6 +4,7 @@ Interface:
     Connection(ipc, sock, initiator, carrier)
         .service(right)     make `right` the one port that the peer may reach from the start
         .to_service()       a send right to the peer's service port
+        .receiving          the mutex in which packets are received, and arrived() is called
         .arrived(packet)    deliver what has been received
         .flush()            send what could not be sent before; True if nothing is left
         .tell_freed()       tell the peer which of its page lists have been freed here

@@ -98,15 +98,15 @@ class Rights:
         return RightKind.RECEIVE, name
 
     def _export_send(self, after: After, right: SendRight, port: Port) -> WireRight:
+        name = self._import_names.get(port)
+        if name is not None:  # it goes home; also if it was exported before the receive right was moved
+            after.append(right.drop)
+            return RightKind.HOME, name
         name = self._export_names.get(port)
         if name is not None:
             self.exports[name].sent += 1
             after.append(right.drop)
             return RightKind.SEND, name
-        name = self._import_names.get(port)
-        if name is not None:  # it goes home
-            after.append(right.drop)
-            return RightKind.HOME, name
         name = self._new_name()
         self._keep(after, name, right)
         return RightKind.SEND, name

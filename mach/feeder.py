@@ -50,8 +50,8 @@ class Line(Protocol):
         """Whether the calling thread is to: then it calls attend(), holding no mutex, and others do not get in."""
 
     def attend(self, why: str | Callable[[], str], timeout: float | None) -> bool:
-        """Deliver what comes until somebody calls end(), or there is no connection any more: True; False if `timeout`
-        seconds passed first.  `why` says what is awaited."""
+        """Deliver what comes until somebody calls end(), or nothing is to be taken from it any more: True; False if
+        `timeout` seconds passed first.  `why` says what is awaited."""
 
     def end(self) -> None:
         """By any thread, who attends included: what it waited for has come."""

@@ -257,6 +257,7 @@ class Network:
                 self.watch(connection)
         except OSError:
             self._disconnect(connection)
+            return
         if events & READABLE:
             self.receive(connection, self._buffer)
 
@@ -265,12 +266,11 @@ class Network:
         try:
             with connection.receiving:
                 packet = buffer.receive(connection.sock)
-                if packet is None:
-                    self._disconnect(connection)
-                    return
-                flow = connection.arrived(packet)
-            if flow is not None and flow.is_full:
-                self._hold_back(connection, flow)
+                flow = connection.arrived(packet) if packet is not None else None
+                if flow is not None and flow.is_full:
+                    self._hold_back(connection, flow)
+            if packet is None:
+                self._disconnect(connection)
         except BlockingIOError:
             pass
         except ProtocolViolation as violation:

@@ -63,7 +63,7 @@ class PagerProcess:
 
 @contextmanager
 def connected(runtime: Runtime, process: PagerProcess) -> Iterator[tuple[Ipc, SendRight]]:
-    """A connection to the pager.  One thread always waits at it, and handles there what the pager answers."""
+    """A connection to the pager.  One thread always waits at it, and handles what no faulting thread takes itself."""
     ipc = Ipc(runtime)
     network = Network(ipc)
     nobody_sends_here = ipc.allocate("network")

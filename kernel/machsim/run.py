@@ -126,7 +126,7 @@ def _run_over_socket(
     host = Host(runtime, ipc, order.memory, page_size, pageout_time_scale=NATIVE_TIME_SCALE)
     if kernel_socket:
         _serve_debugger(host, network, kernel_socket)
-    # One thread always waits for the sockets; in it the pager's answers are handled.  It leads ipc's receivers.
+    # One thread always waits for the sockets; what no thread that faults takes from them is handled in it.
     runtime.fork(lambda: _receive_for_ever(ipc), "network", daemon=True)
     host.start()
     try:

@@ -60,17 +60,20 @@ class Builder:
             "fs_inopb": self.inopb, "fs_csaddr": dblkno, "fs_cssize": -(-16 * ncg // fsize) * fsize, "fs_cgsize": bsize,
             "fs_ipg": self.ipg, "fs_fpg": fpg, "fs_fsmnt": b"/test", "fs_magic": 0x011954, "fs_clean": 1,
         }  # fmt: skip
-        if variant == "4.4":
-            self.fields |= {"fs_maxsymlinklen": 60, "fs_inodefmt": 2, "fs_postblformat": 1}
-        if variant == "ufs2":
-            del self.fields["fs_cgoffset"], self.fields["fs_cgmask"]
-            self.fields |= {"fs_maxsymlinklen": 120, "fs_magic": FS_UFS2_MAGIC, "fs_sblockloc": 65536}
+        self._be_of_the_variant(variant)
         self.sound = dict(self.fields)  # where things really are, whatever a test does to the fields
         self.image = bytearray(size * fsize)
         self.next_fragment = self.up(dblkno + self.fields["fs_cssize"] // fsize)
         self.next_ino = 3
         self.root_entries: list[tuple[bytes, int]] = [(b".", 2), (b"..", 2)]
         self.nodes: dict[int, dict[str, Any]] = {}
+
+    def _be_of_the_variant(self, variant: str) -> None:
+        if variant == "4.4":
+            self.fields |= {"fs_maxsymlinklen": 60, "fs_inodefmt": 2, "fs_postblformat": 1}
+        if variant == "ufs2":
+            del self.fields["fs_cgoffset"], self.fields["fs_cgmask"]
+            self.fields |= {"fs_maxsymlinklen": 120, "fs_magic": FS_UFS2_MAGIC, "fs_sblockloc": 65536}
 
     def up(self, fragments: int) -> int:
         return -(-fragments // self.frag) * self.frag

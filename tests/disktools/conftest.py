@@ -1,4 +1,4 @@
-"""What the tests of disktools share: the genuine disk, a filled tree, and the place of the judges."""
+"""What the tests of disktools share: the genuine disk, and a filled tree."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import ROOT, SHARED
 
-ROOT = Path(__file__).resolve().parents[2]
-SHARED = ROOT.parent / "shared"
 sys.path.insert(0, str(ROOT))  # for fixtures.disks, which is not installed
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, SHARED
+from places import ROOT, SHARED
 from whole_disk import manifest_of
 
 ORACLE = SHARED / "oracles" / "bsd43"

@@ -10,9 +10,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import SHARED
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import SHARED
 from test_disktools_new_disk import of_the_disk, of_the_host
 from whole_disk import check_file, check_whole, disk_of, manifest_of
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import run
 from fuse_fakes import failure
+from serving import run
 
 from bootfs.device import FileDevice
 from bootfs.directory import Entry

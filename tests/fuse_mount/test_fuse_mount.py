@@ -11,8 +11,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import HERE, SECONDS, Mounted, Start, run, why_no_fuse
 from fuse_fakes import HIGH, PAGE, failure, pattern
+from serving import HERE, SECONDS, Mounted, Start, run, why_no_fuse
 
 from fuse_mount.mountpoint import MountPointError, check, mounted_at, unmount
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
-from conftest import PROJECT, SECONDS, Start, environment, run, why_no_fuse
+from serving import PROJECT, SECONDS, Start, environment, run, why_no_fuse
 
 from fuse_mount.mountpoint import mounted_at
 from fuse_mount.pagermount import mount_options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,13 +13,15 @@ import pytest
 from bootfs.blocklist import BlockList, Run
 from bootfs.device import MemoryDevice
 from kernel.host import Host
+from kernel.processor import Processor
 from kernel.task import Task
 from kernel.vm_object import VmObject
+from mach.attendant import Attendant
 from mach.kern_return import MachError
 from mach.message import Message
 from mach.ports import Ipc
 from mach.socket_carrier import Network
-from mach.threads import NativeRuntime
+from mach.threads import NativeRuntime, Thread
 from pager.default_pager import DefaultPager
 
 pytestmark = pytest.mark.timeout(60)
@@ -30,12 +32,15 @@ BACKING = 4 << 20
 
 
 class SlowDevice(MemoryDevice):
-    """A disk that takes its time to read, and does not read while `gate` is shut."""
+    """A disk that reads when somebody attends, or after a while, and not while `gate` is shut."""
 
     gate: threading.Event
+    attended: Callable[[], bool]
 
     def read(self, offset: int, length: int) -> bytes:
-        time.sleep(0.001)
+        deadline = time.monotonic() + 0.1
+        while not self.attended() and time.monotonic() < deadline:
+            time.sleep(0.0001)
         self.gate.wait()
         return bytes(super().read(offset, length))
 
@@ -47,6 +52,12 @@ class Machine:
     pager: Network
     device: SlowDevice
     supplied_by: list[str] = field(default_factory=list)  # the names of the threads that put pages in their frames
+
+    @property
+    def line(self) -> Attendant:
+        (connection,) = self.network.connections.values()
+        assert connection.rights.line is not None
+        return connection.rights.line
 
     def memory(self) -> tuple[Task, int]:
         """A task that has written more than there is memory for."""
@@ -81,6 +92,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     host.start()
     host.vm_set_default_memory_manager(host.host_priv, manager)
     made = Machine(host, network, pager_network, device)
+    device.attended = lambda: made.line.attends
     dispatch = host.pagers.dispatch
 
     def noted(object: VmObject, message: Message) -> None:
@@ -137,11 +149,9 @@ def test_the_death_of_the_pager_is_an_error_to_the_thread_that_attends(machine: 
             errors.append(error)
 
     thread = machine.host.runtime.fork(read, "reader")
-    (connection,) = machine.network.connections.values()
-    line = connection.rights.line
-    assert line is not None
-    while not line.attends:
-        pass
+    deadline = time.monotonic() + 10
+    while not machine.line.attends and time.monotonic() < deadline:
+        time.sleep(0.001)
     for theirs in list(machine.pager.connections.values()):
         machine.pager.trouble(theirs, "the pager dies")
     thread.join()
@@ -153,6 +163,62 @@ def test_a_pager_that_does_not_answer_in_time_is_an_error_to_the_thread_that_att
     task, address = machine.memory()
     machine.host.vm_fault.pager_seconds = 0.05
     machine.device.gate.clear()
+    attend, results = machine.line.attend, []
+
+    def noted(why: object, timeout: float | None) -> bool:
+        results.append(attend(why, timeout))
+        return results[-1]
+
+    machine.line.attend = noted
     with pytest.raises(MachError, match="KERN_MEMORY_ERROR"):
         task.read(address, PAGES * PAGE)
     assert machine.host.vm_fault.counts["pager_timeouts"] == 1
+    assert results == [False]
+
+
+class Line:
+    """One whose attendants wait until somebody ends them, and then do as they are told."""
+
+    def __init__(self) -> None:
+        self.began, self.ended = threading.Semaphore(0), threading.Semaphore(0)
+        self.before_it_leaves: list[Callable[[], None]] = []
+
+    def take(self) -> bool:
+        return True
+
+    def attend(self, why: str | Callable[[], str], timeout: float | None) -> bool:
+        self.began.release()
+        over = self.ended.acquire(timeout=10)
+        if self.before_it_leaves:
+            self.before_it_leaves.pop()()
+        return over
+
+    def end(self) -> None:
+        self.ended.release()
+
+
+def test_who_waits_next_for_the_same_event_is_not_forgotten_by_who_waited_before() -> None:
+    """The page that it waited for has come and gone again before it is back in the kernel."""
+    processor, line, results = Processor(NativeRuntime()), Line(), []
+
+    def wait() -> None:
+        with processor.lock:
+            results.append(processor.wait("a page", "a test", None, line))
+
+    def wakeup() -> None:
+        with processor.lock:
+            processor.wakeup("a page")
+
+    def another_begins() -> None:
+        others.append(processor.runtime.fork(wait, "the next"))
+        assert line.began.acquire(timeout=10)
+
+    others: list[Thread] = []
+    line.before_it_leaves.append(another_begins)
+    first = processor.runtime.fork(wait, "the first")
+    assert line.began.acquire(timeout=10)
+    wakeup()
+    first.join()
+    wakeup()
+    others[0].join()
+    assert results == [True, True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import threading
@@ -9,21 +10,30 @@ import time
 from collections.abc import Callable
 
 import pytest
-from parties import Party, settle
+from parties import Party, create, settle
 
 from mach.attendant import Attendant
 from mach.default_pager import DefaultPagerInfo, DefaultPagerInfoReply
 from mach.kern_return import KernReturn
-from mach.memory_object import MemoryObjectDataSupply, VmProt
+from mach.memory_object import MemoryObjectDataSupply, MemoryObjectDataWrite, VmProt
 from mach.message import Message
+from mach.mqueue import Flow
 from mach.ports import DeadPort, SendRight
 from mach.rpc import call
 from mach.threads import Thread
+from mach.threads.native import NativeThread
 from mach.wire import Packet
 
 pytestmark = pytest.mark.timeout(60)
 SOON = 10.0  # seconds, in which it has happened
 A_MOMENT = 0.05
+
+
+def await_attended(line: Attendant) -> None:
+    deadline = time.monotonic() + SOON
+    while not line.attends and time.monotonic() < deadline:
+        time.sleep(0.0005)
+    assert line.attends
 
 
 class Waiting:
@@ -130,15 +140,50 @@ def test_one_thread_attends_at_a_time(waiting: Waiting) -> None:
     waiting.line.attend("a test", 0)
 
 
-def test_the_poll_leaves_a_connection_alone_while_somebody_attends(waiting: Waiting) -> None:
+def test_the_poll_is_not_told_of_what_comes_while_somebody_attends(waiting: Waiting) -> None:
+    """Not even to wait until who attends is done with the message before."""
+    may_go_on, polled = threading.Event(), threading.Event()
+    waiting.on_message = lambda: (may_go_on.wait(SOON), waiting.line.end())
     thread, _ = waiting.attend_in_a_thread()
-    time.sleep(A_MOMENT)
     waiting.send(1)
     waiting.await_noted(1)
-    waiting.party.network.poll(A_MOMENT)
-    assert waiting.noted == [(1, thread)]
-    waiting.line.end()
+    waiting.send(2)
+    poller = waiting.party.ipc.runtime.fork(
+        lambda: (waiting.party.network.poll(A_MOMENT), polled.set()), "who polls", daemon=True
+    )
+    in_time = polled.wait(SOON)
+    numbers = waiting.numbers
+    may_go_on.set()
     thread.join()
+    poller.join()
+    assert in_time
+    assert numbers == [1]
+
+
+def test_what_comes_is_handled_without_the_task_and_the_privilege_of_who_attends(waiting: Waiting) -> None:
+    """Else a message of anybody could be handled with the memory that is set aside for few."""
+    seen: list[tuple[bool, object]] = []
+    me = waiting.party.ipc.runtime.current()
+    waiting.on_message = lambda: (seen.append((me.vm_privilege, me.task)), waiting.line.end())
+    me.vm_privilege, me.task = True, "a task"
+    try:
+        waiting.send(1)
+        assert waiting.line.take()
+        assert waiting.line.attend("a test", SOON)
+        assert (me.vm_privilege, me.task) == (True, "a task"), "afterwards it has them again"
+    finally:
+        me.vm_privilege, me.task = False, None
+    assert seen == [(False, None)]
+
+
+def test_its_time_is_over_though_the_peer_sends_all_the_while(waiting: Waiting) -> None:
+    """P5: a pager that sends anything but the page does not keep a fault waiting."""
+    for number in range(1000):
+        waiting.send(number)
+    waiting.on_message = lambda: time.sleep(0.001)
+    assert waiting.line.take()
+    assert not waiting.line.attend("a test", 0.02)
+    assert 0 < len(waiting.noted) < 1000
 
 
 def test_messages_are_delivered_in_order_whoever_takes_them(waiting: Waiting) -> None:
@@ -154,7 +199,7 @@ def test_messages_are_delivered_in_order_whoever_takes_them(waiting: Waiting) ->
         for number in range(burst * bursts):
             if number % burst == 0:
                 waiting.await_noted(number)
-                time.sleep(0.002)  # until this thread attends
+                await_attended(waiting.line)
             waiting.send(number)
             settle(waiting.server)  # what found the socket full
 
@@ -242,6 +287,7 @@ def test_no_descriptor_is_left_behind(waiting: Waiting) -> None:
     def descriptors() -> int:
         return len(os.listdir("/proc/self/fd"))
 
+    gc.collect()  # what earlier tests have left to be closed
     before = descriptors()
     thread, _ = waiting.attend_in_a_thread()
     assert descriptors() == before + 1, "the bell"
@@ -253,19 +299,33 @@ def test_no_descriptor_is_left_behind(waiting: Waiting) -> None:
 
 def test_who_attends_may_not_sleep_for_room_in_a_socket(waiting: Waiting) -> None:
     """It holds up all that comes over the connection, and perhaps just what would make room."""
-    polling = threading.Event()
+    network = waiting.party.network
+    network._poller = NativeThread("another that polls")
     may_wait: list[bool] = []
-    waiting.on_message = lambda: (may_wait.append(waiting.party.network.may_wait()), waiting.line.end())
-    poller = waiting.party.ipc.runtime.fork(
-        lambda: (polling.set(), waiting.party.network.poll(SOON)), "who polls", daemon=True
-    )
-    assert polling.wait(SOON)
-    time.sleep(A_MOMENT)
-    assert waiting.party.network.may_wait()
-    thread, _ = waiting.attend_in_a_thread()
-    time.sleep(A_MOMENT)
+    waiting.on_message = lambda: (may_wait.append(network.may_wait()), waiting.line.end())
     waiting.send(1)
-    thread.join()
-    waiting.party.network.wake()
-    poller.join()
-    assert (waiting.noted, may_wait) == ([(1, thread)], [False])
+    assert network.may_wait()
+    assert waiting.line.take()
+    assert waiting.line.attend("a test", SOON)
+    assert may_wait == [False]
+    assert network.may_wait()
+
+
+def test_who_attends_takes_no_more_of_a_flood_than_the_poll_would(client: Party, server: Party) -> None:
+    message, control, _ = create(client)
+    client.right.send(message)
+    settle(server)
+    pager = server.service.receive(0).message.new_pager
+    for number in range(3 * Flow.LIMIT):
+        client.memory_object.send(MemoryObjectDataWrite(control.make_send(), number, b""), always=True)
+    (connection,) = server.network.connections.values()
+    line = connection.rights.line
+    assert line is not None
+    assert line.take()
+    assert line.attend("a test", SOON), "over before anybody ends it"
+    assert connection.rights.flow.queued == Flow.LIMIT + 1
+    assert not line.take(), "as long as it is held back"
+    for _ in range(Flow.LIMIT):
+        pager.receive(0)
+    assert line.take()
+    assert not line.attend("a test", 0)

@@ -59,6 +59,18 @@ def test_rights_that_go_home_are_the_ports_themselves(server: Party, client: Par
     assert name.port.send_rights == 1
 
 
+def test_a_right_goes_home_though_it_was_given_before_its_port_was(server: Party, client: Party) -> None:
+    """A control port: the pager has rights to it, and at last it is moved to the pager."""
+    message, _, _ = create(client)
+    client.right.send(MemoryObjectDataSupply(0, VmProt.NONE, 0, message.new_pager.make_send(), b""))
+    client.right.send(message)
+    client.right.send(MemoryObjectDataSupply(0, VmProt.NONE, 0, client.memory_object.copy(), b""))
+    settle(server, client)
+    first, created, last = (server.service.receive(timeout=0).message for _ in range(3))
+    assert last.reply.port is created.new_pager.port
+    assert first.reply.port is not last.reply.port
+
+
 def test_dropping_the_last_right_far_away_is_heard_here(server: Party, client: Party) -> None:
     message, control, _ = create(client)
     control.request_no_senders(control.make_send_once())

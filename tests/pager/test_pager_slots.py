@@ -124,8 +124,7 @@ def test_a_page_on_backing_store_costs_at_most_40_bytes() -> None:
         empty, _ = tracemalloc.get_traced_memory()
         for page in range(0, pages, 256):
             first, given = table.allocate(256, page)
-            for slot in range(first, first + given):
-                page_map.store(Row(slot, Fate.STORED, 0, slot, [0], bytes(DIGEST_BYTES)))
+            page_map.store(Row(page, Fate.STORED, 0, first, [0] * given, bytes(DIGEST_BYTES * given)))
         full, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
