@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import click
 
@@ -21,6 +22,7 @@ from bootfs.errors import FileSystemError
 from kernel.boot_file import CannotBoot
 from kernel.bootstrap import boot_flags
 from kernel.disk import ModelledDisk
+from kernel.machsim.boot_picture import boot_picture
 from kernel.machsim.booted import PROGRAMS, BootedMachine, Disk, disks_of, root_of
 from kernel.machsim.console import TerminalConsole
 from kernel.machsim.size import Size
@@ -48,6 +50,7 @@ class Order:
     flags: str
     seed: int
     trace: str | None
+    svg: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class Outcome:
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the schedule, in simulated time."
 )
 @click.option("--trace", metavar="FILE", help="Write every event to FILE, for `machsim explain`.")
+@click.option("--svg", metavar="FILE", help="Draw to FILE what the kernel moved and mapped first.")
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON behind what the console says.")
 @click.version_option(package_name="mach-default-pager")
 def boot(
@@ -88,6 +92,7 @@ def boot(
     pager: str,
     seed: int,
     trace: str | None,
+    svg: str | None,
     as_json: bool,
 ) -> None:
     """Boot a machine from what makeboot made, and run its first server until no program is left.
@@ -97,7 +102,7 @@ def boot(
     letters = flags.removeprefix("-")
     if set(letters) - set("qsdnx"):
         raise click.BadParameter(f"{flags!r} has others than q, s, d, n", param_hint="--flags")
-    order = Order(boot_file, _read(boot_file), image, root, memory, boot_flags(letters), seed, trace)
+    order = Order(boot_file, _read(boot_file), image, root, memory, boot_flags(letters), seed, trace, svg)
     try:
         outcome = _run_with_process(order) if pager == "process" else _run_simulated(order)
     except CannotBoot as error:
@@ -116,6 +121,13 @@ def _read(path: str) -> bytes:
     if len(content) > MAX_BOOT_FILE_BYTES:
         raise click.ClickException(f"{path}: too large for a boot file")
     return content
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        Path(path).write_text(text)
+    except OSError as error:
+        raise click.ClickException(f"cannot write {path}: {(error.strerror or '').lower()}") from None
 
 
 def _conclude(outcome: Outcome, as_json: bool) -> None:
@@ -143,6 +155,8 @@ def _conclude(outcome: Outcome, as_json: bool) -> None:
 def _outcome(order: Order, machine: BootedMachine, disks: dict[str, Disk], simulated: bool) -> Outcome:
     start = machine.host.runtime.now()
     halted = machine.boot(order.content, order.flags, order.root or root_of(disks))
+    if order.svg is not None and machine.loaded is not None and machine.moved is not None:
+        _write(order.svg, boot_picture(order.content, machine.loaded, machine.moved))
     return Outcome(halted, machine.host.runtime.now() - start, simulated, machine.host.vm_statistics())
 
 

@@ -4,6 +4,7 @@ Interface:
     BootedMachine(runtime, memory_bytes, console, disks, programs, ...)
         .boot(content, flags, root) -> Halted    the whole boot, until the machine halts; CannotBoot
         .host .ipc .user
+        .loaded, .moved                          what boot() has found in memory, and where it put it; None before
     PROGRAMS                     the programs of Python that images stand for
     Disk, disks_of(device)       the partitions of a disk by a machine's names for them
     root_of(disks)               which of them is the root device, if nobody says
@@ -17,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bootfs.device import BlockDevice, SliceDevice
-from kernel.boot_file import boot_kernel, load
+from kernel.boot_file import LoadedKernel, Moved, boot_kernel, load
 from kernel.bootstrap import bootstrap_create, steal
 from kernel.console import ConsoleDevice
 from kernel.host import Host
@@ -81,6 +82,8 @@ class BootedMachine:
         pageout_time_scale: float = 1.0,
         instruction_seconds: float = INSTRUCTION_SECONDS,
     ) -> None:
+        self.loaded: LoadedKernel | None = None
+        self.moved: Moved | None = None
         self.console = console
         self.ipc = ipc or Ipc(runtime)
         self.host = Host(runtime, self.ipc, memory_bytes, pageout_time_scale=pageout_time_scale)
@@ -99,9 +102,9 @@ class BootedMachine:
         """From the boot file to the end of the machine.  CannotBoot."""
         host, page_size = self.host, self.host.page_size
         memory = host.resident.store.view
-        kernel = load(memory, content, page_size)
+        self.loaded = kernel = load(memory, content, page_size)
         self.say(f"boot: {kernel.size} bytes at {kernel.start:#x}, entry {kernel.entry:#x}")
-        moved = boot_kernel(memory, kernel, page_size)
+        self.moved = moved = boot_kernel(memory, kernel, page_size)
         if moved.info is not None:
             info = moved.info
             self.say(f"kernel: boot_info at {info.offset:#x}, BSS up to {kernel.end:#x}")

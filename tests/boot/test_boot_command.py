@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from dataclasses import dataclass
@@ -67,6 +68,16 @@ def test_a_machine_boots_pages_and_halts_and_says_so_in_json(booted: Booted) -> 
     assert (facts["failed"], facts["halted"]) == (False, "every program has ended")
     assert facts["statistics"]["pageouts"] > 0
     assert facts["statistics"]["pageins"] > 0
+
+
+def test_a_boot_is_drawn_with_the_addresses_that_the_console_says(made: Path, tmp_path: Path) -> None:
+    console = boot(made, *ARGUMENTS, "--svg", str(tmp_path / "boot.svg")).stdout
+    picture = (tmp_path / "boot.svg").read_text()
+    symbols, image = re.findall(r"moved to (0x[0-9a-f]+)", console)
+    assert f"{symbols} kernel symbols" in picture
+    assert f"{image} bootstrap text" in picture
+    refused = boot(made, *ARGUMENTS, "--svg", str(tmp_path / "nowhere" / "boot.svg"), status=1)
+    assert refused.stderr == f"Error: cannot write {tmp_path}/nowhere/boot.svg: no such file or directory\n"
 
 
 def test_a_boot_changes_nothing_of_the_disk_but_the_paging_file(made: Path, booted: Booted) -> None:
