@@ -35,12 +35,13 @@ from functools import partial
 
 from mach.carrier_messages import CARRIER, PagesFreed, PortDied, PortReleased
 from mach.codec import Codec, ProtocolViolation, RightKind, codec_at, codec_of
-from mach.connection_rights import SERVICE_NAME, After, Export, Rights
+from mach.connection_rights import SERVICE_NAME, After, Rights
 from mach.feeder import Carrier
 from mach.message import Message
 from mach.mqueue import Flow
 from mach.notify import DeadName, NoSenders, SendOnce
 from mach.outbox import Outbox
+from mach.page_list import PageList
 from mach.page_loans import PageLoans
 from mach.ports import DeadPort, Ipc, Port, Right, SendOnceRight, SendRight, drop_rights
 from mach.threads import LockRank
@@ -105,7 +106,8 @@ class Connection:
             gone = self.closed or entry is None
             if entry is not None and not gone:
                 body, data = codec.encode(message, partial(self.rights.export, after))
-                self._loans.lend(data)
+                if isinstance(data, PageList):
+                    self._loans.lend(data)
                 self._put(Packet(message.msgh_id, name, body, data), after)
                 if entry.once:
                     self.rights.remove_import(name, after)
@@ -167,34 +169,32 @@ class Connection:
         """Deliver a packet, or raise ProtocolViolation.  The flow that it went into, if there is one."""
         if (tracer := self.ipc.runtime.tracer) is not None:
             tracer.crossed(self.trace_name, self.initiator, outwards=False)
+        destination, data = packet.destination, packet.data
         codec, body = codec_at(packet.msgh_id), memoryview(packet.body)
-        if packet.destination == CARRIER or codec.cls in CARRIER_MESSAGES:
+        if destination == CARRIER or codec.cls in CARRIER_MESSAGES:
             self._carrier_message(codec, packet)
             return None
-        self._loans.borrow(packet.data, self._freed)
+        if isinstance(data, PageList):
+            self._loans.borrow(data, self._freed)
         after: After = []
         with self.lock:
-            export = self.rights.exports.get(packet.destination)  # not among the rights that the message brings (INV-5)
-            message = codec.decode(body, packet.data, partial(self.rights.import_, after))
-            target = self._target(packet.destination, export, after)
+            export = self.rights.exports.get(destination)  # not among the rights that the message brings (INV-5)
+            message = codec.decode(body, data, partial(self.rights.import_, after))
+            if export is not None and isinstance(export.right, SendOnceRight):
+                del self.rights.exports[destination]
+                after.append(export.right.discard)  # used up by this very message
         _perform(after)
+        if export is None:  # it died, and the peer does not know yet
+            self.undeliverable += 1
+            drop_rights(message)
+            return None
+        target = export.right.port
         self._deliver(target, message)
-        return target.flow if target is not None else None
+        return target.flow
 
-    def _target(self, name: int, export: Export | None, after: After) -> Port | None:
-        if export is None:
-            return None  # it died, and the peer does not know yet
-        if isinstance(export.right, SendOnceRight):
-            del self.rights.exports[name]
-            after.append(export.right.discard)  # used up by this very message
-        return export.right.port
-
-    def _deliver(self, target: Port | None, message: Message) -> None:
+    def _deliver(self, target: Port, message: Message) -> None:
+        line = self.rights.line
         try:
-            if target is None:
-                drop_rights(message)
-                raise DeadPort
-            line = self.rights.line
             if line is not None and line.is_current:
                 self.ipc.send(target, message, always=True)
             else:

@@ -31,16 +31,13 @@ class PageLoans:
         self._borrowed_total = 0
         self._untold: list[int] = []
 
-    def lend(self, data: bytes) -> None:
-        """Nothing is lent by plain bytes."""
-        if isinstance(data, PageList):
-            self._lent[self._lent_total] = data
-            self._lent_total += 1
+    def lend(self, data: PageList) -> None:
+        self._lent[self._lent_total] = data
+        self._lent_total += 1
 
-    def borrow(self, data: bytes, freed: Callable[[int], None]) -> None:
-        if isinstance(data, PageList):
-            data.when_freed(partial(freed, self._borrowed_total))
-            self._borrowed_total += 1
+    def borrow(self, data: PageList, freed: Callable[[int], None]) -> None:
+        data.when_freed(partial(freed, self._borrowed_total))
+        self._borrowed_total += 1
 
     def freed(self, number: int) -> int:
         self._untold.append(number)
