@@ -1,7 +1,7 @@
 """Waiting at a connection: who waits for what its peer owes takes the peer's messages itself.
 
 Interface:
-    Attendant(carrier, connection)    a Line (mach/feeder.py)
+    Attendant(network, connection)    a Line (mach/feeder.py)
         .take()                   whether the calling thread is to attend: it does from now on
         .attend(why, timeout)     deliver what comes, until end(): True; False if `timeout` seconds passed first
         .end()                    what it waited for has come

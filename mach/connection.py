@@ -110,7 +110,7 @@ class Connection:
                     self._loans.lend(data)
                 self._put(Packet(message.msgh_id, name, body, data), after)
                 if entry.once:
-                    self.rights.remove_import(name, after)
+                    self.rights.remove_import(after, name)
         _perform(after)
         if gone:
             drop_rights(message)
@@ -169,8 +169,8 @@ class Connection:
         """Deliver a packet, or raise ProtocolViolation.  The flow that it went into, if there is one."""
         if (tracer := self.ipc.runtime.tracer) is not None:
             tracer.crossed(self.trace_name, self.initiator, outwards=False)
-        destination, data = packet.destination, packet.data
-        codec, body = codec_at(packet.msgh_id), memoryview(packet.body)
+        msgh_id, destination, body, data = packet
+        codec = codec_at(msgh_id)
         if destination == CARRIER or codec.cls in CARRIER_MESSAGES:
             self._carrier_message(codec, packet)
             return None
@@ -179,7 +179,7 @@ class Connection:
         after: After = []
         with self.lock:
             export = self.rights.exports.get(destination)  # not among the rights that the message brings (INV-5)
-            message = codec.decode(body, data, partial(self.rights.import_, after))
+            message = codec.decode(memoryview(body), data, partial(self.rights.import_, after))
             if export is not None and isinstance(export.right, SendOnceRight):
                 del self.rights.exports[destination]
                 after.append(export.right.discard)  # used up by this very message
@@ -211,11 +211,11 @@ class Connection:
         after: After = []
         with self.lock:
             if isinstance(message, PortReleased):
-                self.rights.released(message, after)
+                self.rights.released(after, message)
             elif isinstance(message, PagesFreed):
                 after += [pages.deallocate for pages in self._loans.returned(message.number, message.count)]
             else:
-                self.rights.remove_import(message.name, after)
+                self.rights.remove_import(after, message.name)
         _perform(after)
 
     # -- the lives of rights -----------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ class Connection:
                 after.append(lambda: entry.receive.request_no_senders(entry.receive.make_send_once()))
             else:
                 self._tell_peer(PortReleased(name, entry.received), after)
-                self.rights.remove_import(name, after)
+                self.rights.remove_import(after, name)
         _perform(after)
 
     def _forget_once(self, name: int) -> None:
@@ -240,7 +240,7 @@ class Connection:
             if name not in self.rights.imports or self.closed:
                 return
             self._tell_peer(PortReleased(name, 1), after)
-            self.rights.remove_import(name, after)
+            self.rights.remove_import(after, name)
         _perform(after)
 
     def _freed(self, number: int) -> None:

@@ -4,18 +4,22 @@ Interface:
     Rights(ipc, initiator, forward, obituaries)
         .export(after, right) -> WireRight          a right of ours becomes a name; it is the peer's from now on
         .import_(after, kind, name) -> Right        a name becomes a right; ProtocolViolation
-        .released(message, after)                   the peer gives references back; ProtocolViolation
-        .remove_export(name), .remove_import(name, after)
+        .released(after, message)                   the peer gives references back; ProtocolViolation
+        .remove_export(name), .remove_import(after, name)
         .clear() -> (exports, imports)              the peer is gone
         .exports, .imports                          by name
-        .peer, .flow, .line                         what ports of the peer's are given
+        .peer, .flow, .line                         who the peer is, what of its waits here, and who waits for it (or
+                                                    None): the carrier sets them, and every port of the peer's is given
+                                                    them
     Export    a right of ours that the peer may name
     Import    the proxy of a port of the peer's
 
 `after` collects what is to be done once the connection's lock, which is held here, is released: no right is dropped and
 nobody is told of anything before.
 
-Invariants: 1 and 2 of mach/connection.py.
+Invariants:
+    1. Those of mach/connection.py about names and references, its first and second.
+    2. The two ends give names of their own: one odd ones, the other even ones.
 
 Not here: locks, packets, messages.
 """
@@ -154,7 +158,7 @@ class Rights:
 
     # -- the ends ----------------------------------------------------------------------------------------------
 
-    def released(self, message: PortReleased, after: After) -> None:
+    def released(self, after: After, message: PortReleased) -> None:
         export = self.exports.get(message.name)
         if export is None:
             return  # it died meanwhile
@@ -171,7 +175,7 @@ class Rights:
             self._export_names.pop(export.right.port, None)
         return export
 
-    def remove_import(self, name: int, after: After) -> None:
+    def remove_import(self, after: After, name: int) -> None:
         entry = self.imports.pop(name, None)
         if entry is not None:
             del self._import_names[entry.receive.port]
