@@ -3,7 +3,8 @@
 Table 7-1 on a modelled disk of 1991 with real waits (seeks, half a turn, 1 MB a second; --scale makes everything
 faster, Mach's pauses included, but for what Python and the socket take), and on a file of this machine's, read and
 written with O_DIRECT: for longer, as it takes microseconds.  Paged by a program in Python and by one of i386 machine
-code; on all processors or, if asked for by name, on one, as the paper's machine had.  Each round runs every size with
+code.  The pager's process has a processor of its own, the kernel's the others; if asked for by name, the system says
+which has which (unbound), or there is but one for both, as the paper's machine had.  Each round runs every size with
 the pager in the kernel's process and in one of its own, one right after the other; shown are medians, and the median
 and the quartiles of the rounds' differences.  Python runs one thread of a process at a time: of two processors, only a
 pager in a process of its own has any use for the second.  The added work is what the processor spent more, of both
@@ -13,6 +14,7 @@ processes, beside the elapsed time at full slowness: it says what a busy machine
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -22,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ from benchmarks.paper_machine import (
     MachineCode,
     PagerProcess,
     PagingBenchmark,
+    Processors,
     Stand,
     pager_inside,
     pager_outside,
@@ -51,6 +54,9 @@ PAPER_IMAGES = {"MK63": (315360, 33096, 54364, 69524), "Kernel": (294880, 32224,
                 "Bootstrap": (40928, 2676, 3616, 19345)}  # fmt: skip
 PAPER_MEMORY_KIB = 112
 PROGRAMS = {"python": "a program in Python", "i386": "a program of i386 machine code"}
+DISKS = {"modelled": "a modelled disk of 1991", "direct": "this machine's disk with O_DIRECT"}
+LAYOUTS = {"": Processors.apart, "-unbound": Processors.together, "-one": Processors.one}
+LAYOUT_NAMES = {"": "", "-unbound": ", on processors that the system chooses", "-one": ", on one processor"}
 DIRECT_ROUNDS = 3  # times as many rounds, and references in each, on a disk that answers in microseconds
 DIRECT_REFERENCES = 5
 PAPER_LOCK_PAIRS = "9 before tuning, 4 after"
@@ -69,8 +75,8 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--program", choices=PROGRAMS, help="what pages; without it, one after the other")
     parser.add_argument(
         "--only",
-        choices=("modelled", "modelled-one", "direct", "direct-one", "counts", "images", "memory"),
-        help="one of the measures; those on one processor are made only if asked for so",
+        choices=(*(f"{disk}{layout}" for disk in DISKS for layout in LAYOUTS), "counts", "images", "memory"),
+        help="one of the measures; those on one processor and on unbound ones are made only if asked for so",
     )
     options = parser.parse_args(words)
     BUILD.mkdir(parents=True, exist_ok=True)
@@ -97,31 +103,39 @@ def main(words: Sequence[str]) -> int:
 
 def _table_7_1(options: argparse.Namespace, place: str, facts: Figures) -> None:
     """Each of its variants that is asked for, by each program."""
-    processors = os.sched_getaffinity(0)
-    one = {max(processors)}
-    measures: dict[str, Callable[[argparse.Namespace], Figures | None]] = {
-        "modelled": lambda chosen: _paging(Disk("", chosen.scale), chosen, place, processors),
-        "modelled-one": lambda chosen: _paging(Disk("", chosen.scale), chosen, place, one),
-        "direct": lambda chosen: _direct(chosen, place, processors),
-        "direct-one": lambda chosen: _direct(chosen, place, one),
-    }
-    for name, measure in measures.items():
-        if options.only != name and (options.only is not None or name.endswith("-one")):
+    for disk, layout in itertools.product(DISKS, LAYOUTS):
+        name = disk + layout
+        if options.only != name and (options.only is not None or layout):
             continue
         for program in (options.program,) if options.program else PROGRAMS:
             chosen = argparse.Namespace(**vars(options) | {"program": program})
-            if name.startswith("direct"):
-                chosen.rounds *= DIRECT_ROUNDS
-                chosen.references *= DIRECT_REFERENCES
-            facts[f"{name}, {program}"] = measured = measure(chosen)
-            print(REPORTS[name](measured, chosen) + "\n", flush=True)
-    os.sched_setaffinity(0, processors)
+            measure = _direct if disk == "direct" else _modelled
+            facts[f"{name}, {program}"] = measured = measure(chosen, place, LAYOUTS[layout]())
+            speed = f" at {1 / options.scale:g} times its speed" if disk == "modelled" and options.scale != 1 else ""
+            print(_paging_report(measured, chosen, DISKS[disk] + speed + LAYOUT_NAMES[layout]) + "\n", flush=True)
+            if name == "modelled" and measured is not None:
+                _draw(measured, chosen)
 
 
-def _paging(disk: Disk, options: argparse.Namespace, place: str, processors: set[int]) -> Figures:
+def _modelled(options: argparse.Namespace, place: str, processors: Processors) -> Figures:
+    return _paging(Disk("", options.scale), options, place, processors)
+
+
+def _direct(options: argparse.Namespace, place: str, processors: Processors) -> Figures | None:
+    """None if the file system takes no O_DIRECT."""
+    options.rounds *= DIRECT_ROUNDS
+    options.references *= DIRECT_REFERENCES
+    path = f"{place}/disk.img"
+    with open(path, "wb") as file:  # written, not sparse: its blocks are not to be found while we measure
+        for _ in range((SPACE_AT + SPACE_BYTES) // MIB):
+            file.write(b"\1" * MIB)
+        os.fsync(file.fileno())
+    return _paging(Disk(path), options, place, processors) if 0 < direct_alignment(path) <= PAGE else None
+
+
+def _paging(disk: Disk, options: argparse.Namespace, place: str, processors: Processors) -> Figures:
     """The table's rows; odd rounds begin with the other kind."""
-    os.sched_setaffinity(0, processors)
-    process = PagerProcess(disk, f"{place}/pager.sock")
+    process = PagerProcess(disk, f"{place}/pager.sock", processors)
     try:
         return _rounds(process, disk, options)
     finally:
@@ -135,9 +149,7 @@ def _rounds(process: PagerProcess, disk: Disk, options: argparse.Namespace) -> F
     for number in range(options.rounds):
         for size in PAPER:
             for kind in ("kernel", "process") if number % 2 == 0 else ("process", "kernel"):
-                memory = int(size * MIB)
-                machine = pager_inside(disk, memory) if kind == "kernel" else pager_outside(process, disk, memory)
-                with machine as stand:
+                with _machine(kind, process, disk, int(size * MIB)) as stand:
                     seconds[size][kind].append(_program(stand, options, number).run())
                     statistics_now = stand.host.vm_statistics()
                 processor[size][kind].append(stand.processor_seconds)
@@ -149,6 +161,12 @@ def _rounds(process: PagerProcess, disk: Disk, options: argparse.Namespace) -> F
         "scale": disk.time_scale,
         "rows": [_row(disk, size, seconds[size], processor[size], pages[size]) for size in PAPER],
     }
+
+
+def _machine(kind: str, process: PagerProcess, disk: Disk, memory: int) -> AbstractContextManager[Stand]:
+    if kind == "kernel":
+        return pager_inside(process.processors, disk, memory)
+    return pager_outside(process, disk, memory)
 
 
 def _program(stand: Stand, options: argparse.Namespace, seed: int) -> MachineCode | PagingBenchmark:
@@ -181,15 +199,6 @@ def _row(
     }
 
 
-def _direct(options: argparse.Namespace, place: str, processors: set[int]) -> Figures | None:
-    path = f"{place}/disk.img"
-    with open(path, "wb") as file:  # written, not sparse: its blocks are not to be found while we measure
-        for _ in range((SPACE_AT + SPACE_BYTES) // MIB):
-            file.write(b"\1" * MIB)
-        os.fsync(file.fileno())
-    return _paging(Disk(path), options, place, processors) if 0 < direct_alignment(path) <= PAGE else None
-
-
 def _paging_report(facts: Figures | None, options: argparse.Namespace, disk: str) -> str:
     if facts is None:
         return f"Table 7-1 on {disk}: the file system of {BUILD} takes no O_DIRECT"
@@ -208,7 +217,7 @@ def _paging_report(facts: Figures | None, options: argparse.Namespace, disk: str
     return "\n".join(lines)
 
 
-def _modelled_report(facts: Figures, options: argparse.Namespace) -> str:
+def _draw(facts: Figures, options: argparse.Namespace) -> None:
     series = [  # the dashed lines last: what they cover shows between the dashes
         Series(name, [(row["available_mb"], row[key] / facts["scale"]) for row in reversed(facts["rows"])], dashed)
         for name, key, dashed in (("a process", "process_seconds", False), ("in the kernel", "kernel_seconds", True))
@@ -225,8 +234,6 @@ def _modelled_report(facts: Figures, options: argparse.Namespace) -> str:
         series,
     )
     (BUILD / f"paper-7-1-{options.program}.svg").write_text(chart)
-    speed = f" at {1 / facts['scale']:g} times its speed" if facts["scale"] != 1 else ""
-    return _paging_report(facts, options, f"a modelled disk of 1991{speed}")
 
 
 # -- tables 7-2 and 7-3 ------------------------------------------------------------------------------------------------
@@ -308,10 +315,6 @@ def _command(name: str, *words: str) -> None:
 
 
 REPORTS = {
-    "modelled": _modelled_report,
-    "modelled-one": partial(_paging_report, disk="the modelled disk, on one processor"),
-    "direct": partial(_paging_report, disk="this machine's disk with O_DIRECT"),
-    "direct-one": partial(_paging_report, disk="this machine's disk with O_DIRECT, on one processor"),
     "counts": _counts_report,
     "images": _images_report,
     "memory": _memory_report,

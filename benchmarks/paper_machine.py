@@ -1,17 +1,22 @@
 """The machine of the paper's table 7-1: a program that pages, with the default pager in its kernel or out of it.
 
-    pager_inside(disk, memory), pager_outside(process, disk, memory)    contexts: a Stand
-    PagerProcess(disk, socket)
+    pager_inside(processors, disk, memory), pager_outside(process, disk, memory)    contexts: a Stand
+    PagerProcess(disk, socket, processors)
+    Processors                                                          who runs where
     PagingBenchmark(host, references, seed).run(), MachineCode(host, references, seed).run() -> seconds
     python -m benchmarks.paper_machine SOCKET DISK    the pager's process, until its standard input ends
 
 In the kernel means what it meant in MK63 (§7.2): the pager has threads of its own and talks to the kernel in messages,
 but there is no border between them.  Both kinds stand on real threads and real time, and on the same disk: `Disk` is a
 modelled one of 1991, with real waits, or a file of this machine's that is read and written past the page cache.
+
+Linux wakes who waits at a Unix socket on the processor of who sends, on the understanding that the sender is about to
+sleep: a kernel's thread would wait until the pager's is done with what it does after its answer.  Hence Processors.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -58,6 +63,44 @@ class Disk:
         return FAST_DISK_PAUSES if self.path else self.time_scale
 
 
+@dataclass(frozen=True, slots=True)
+class Processors:
+    """Those of the machine's kernel and those of the pager, if it has a process of its own."""
+
+    kernel: frozenset[int]
+    pager: frozenset[int]
+
+    @classmethod
+    def apart(cls) -> Processors:
+        """One for the pager, all others for the kernel; both on one if there is no more."""
+        every = cls.together()
+        pager = frozenset({max(every.pager)})
+        return cls(every.kernel - pager or pager, pager)
+
+    @classmethod
+    def together(cls) -> Processors:
+        """All for both: the system says who runs where."""
+        every = frozenset(os.sched_getaffinity(0))
+        return cls(every, every)
+
+    @classmethod
+    def one(cls) -> Processors:
+        """The same one for both."""
+        only = frozenset({max(os.sched_getaffinity(0))})
+        return cls(only, only)
+
+
+@contextmanager
+def running_on(processors: frozenset[int]) -> Iterator[None]:
+    """This thread, and those and the processes that it begins meanwhile."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, processors)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def add_paging_file(pager: DefaultPager, device: BlockDevice) -> None:
     pager.store.add("paging_file", device, BlockList((Run(0, SPACE_AT, SPACE_BYTES),), SPACE_BYTES, 8192))
 
@@ -74,11 +117,13 @@ class PagerProcess:
     """A process that is a pager for one machine after another: warm, as a daemon is and as the process with the kernel
     is, but with a new paging file for each, as the pager in the kernel has."""
 
-    def __init__(self, disk: Disk, socket: str) -> None:
+    def __init__(self, disk: Disk, socket: str, processors: Processors) -> None:
         Path(socket).unlink(missing_ok=True)
         self.socket = socket
+        self.processors = processors
         command = [sys.executable, "-m", "benchmarks.paper_machine", socket, disk.path, str(disk.time_scale)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        with running_on(processors.pager):
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def begin(self) -> float:
         """Be a pager at the socket; processor seconds spent so far."""
@@ -100,45 +145,47 @@ class PagerProcess:
 
 
 @contextmanager
-def pager_inside(disk: Disk, memory: int) -> Iterator[Stand]:
-    """A machine of `memory` bytes with the pager in its kernel."""
-    runtime = NativeRuntime()
-    ipc = Ipc(runtime)
-    host = Host(runtime, ipc, memory, PAGE, pageout_time_scale=disk.pauses)
-    pager = DefaultPager(runtime, ipc, PAGE)
-    device = disk.open(runtime)
-    add_paging_file(pager, device)
-    pager.start()
-    host.start()
-    host.vm_set_default_memory_manager(host.host_priv, pager.port.make_send())
-    stand = Stand(host)
-    start = time.process_time()
-    yield stand
-    stand.processor_seconds = time.process_time() - start
-    device.close()
+def pager_inside(processors: Processors, disk: Disk, memory: int) -> Iterator[Stand]:
+    """A machine of `memory` bytes with the pager in its kernel, which has all the processors then."""
+    with running_on(processors.kernel):
+        runtime = NativeRuntime()
+        ipc = Ipc(runtime)
+        host = Host(runtime, ipc, memory, PAGE, pageout_time_scale=disk.pauses)
+        pager = DefaultPager(runtime, ipc, PAGE)
+        device = disk.open(runtime)
+        add_paging_file(pager, device)
+        pager.start()
+        host.start()
+        host.vm_set_default_memory_manager(host.host_priv, pager.port.make_send())
+        stand = Stand(host)
+        start = time.process_time()
+        yield stand
+        stand.processor_seconds = time.process_time() - start
+        device.close()
 
 
 @contextmanager
 def pager_outside(process: PagerProcess, disk: Disk, memory: int) -> Iterator[Stand]:
     """A machine of `memory` bytes with the pager in `process`."""
     before = process.begin()
-    runtime = NativeRuntime()
-    ipc = Ipc(runtime)
-    network = Network(ipc)
-    manager = network.connect(process.socket)
-    host = Host(runtime, ipc, memory, PAGE, pageout_time_scale=disk.pauses)
-    runtime.fork(lambda: _receive_for_ever(ipc), "network", daemon=True)
-    host.start()
-    host.vm_set_default_memory_manager(host.host_priv, manager)
-    stand = Stand(host)
-    start = time.process_time()
-    try:
-        yield stand
-        spent = time.process_time() - start
-    finally:  # the process waits until the machine is gone
-        for connection in list(network.connections.values()):
-            connection.sock.shutdown(SHUT_RDWR)
-    stand.processor_seconds = spent + process.end() - before
+    with running_on(process.processors.kernel):
+        runtime = NativeRuntime()
+        ipc = Ipc(runtime)
+        network = Network(ipc)
+        manager = network.connect(process.socket)
+        host = Host(runtime, ipc, memory, PAGE, pageout_time_scale=disk.pauses)
+        runtime.fork(lambda: _receive_for_ever(ipc), "network", daemon=True)
+        host.start()
+        host.vm_set_default_memory_manager(host.host_priv, manager)
+        stand = Stand(host)
+        start = time.process_time()
+        try:
+            yield stand
+            spent = time.process_time() - start
+        finally:  # the process waits until the machine is gone
+            for connection in list(network.connections.values()):
+                connection.sock.shutdown(SHUT_RDWR)
+        stand.processor_seconds = spent + process.end() - before
 
 
 def _receive_for_ever(ipc: Ipc) -> None:

@@ -22,16 +22,17 @@ Invariants:
     4. Of a peer that sends faster than it is served no more is taken than the poll would take (mach/mqueue.Flow): then
        attend() is over.
 
-Not here: what is waited for (kernel/processor.py); names and rights (mach/connection.py).
+Not here: what is waited for (kernel/processor.py); names and rights (mach/connection.py); whether who attends sleeps
+(mach/eager_poll.py).
 """
 
 from __future__ import annotations
 
 import os
-import select
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from mach.eager_poll import EagerPoll
 from mach.threads import Thread
 from mach.wire import PacketBuffer
 
@@ -50,7 +51,7 @@ class Attendant:
         self._thread: Thread | None = None  # who attends
         self._over = False
         self._buffer: PacketBuffer | None = None
-        self._poll = select.poll()
+        self._poll = EagerPoll(self._runtime)
         self._bell = -1  # an eventfd that ends the poll
 
     @property
@@ -78,8 +79,8 @@ class Attendant:
             except OSError:
                 return False
             self._buffer = PacketBuffer()
-            self._poll.register(self._bell, select.POLLIN)
-            self._poll.register(self._connection.sock, select.POLLIN)
+            self._poll.register(self._bell)
+            self._poll.register(self._connection.sock.fileno())
         return True
 
     def attend(self, why: str | Callable[[], str], timeout: float | None) -> bool:
@@ -108,7 +109,7 @@ class Attendant:
 
     def _take_what_comes(self, timeout: float | None) -> None:
         assert self._buffer is not None
-        for descriptor, _ in self._poll.poll(None if timeout is None else timeout * 1000):
+        for descriptor in self._poll.poll(timeout):
             if descriptor == self._bell:
                 os.eventfd_read(self._bell)
             else:
