@@ -11,7 +11,8 @@ but there is no border between them.  Both kinds stand on real threads and real 
 modelled one of 1991, with real waits, or a file of this machine's that is read and written past the page cache.
 
 Linux wakes who waits at a Unix socket on the processor of who sends, on the understanding that the sender is about to
-sleep: a kernel's thread would wait until the pager's is done with what it does after its answer.  Hence Processors.
+sleep: left alone it has the kernel's thread wait until the pager's is done with all that follows its answer, and takes
+the threads of one Python process, of which one runs at a time, from one processor to the other.  Hence Processors.
 """
 
 from __future__ import annotations
@@ -72,10 +73,9 @@ class Processors:
 
     @classmethod
     def apart(cls) -> Processors:
-        """One for the pager, all others for the kernel; both on one if there is no more."""
-        every = cls.together()
-        pager = frozenset({max(every.pager)})
-        return cls(every.kernel - pager or pager, pager)
+        """One each; the same if there is no second."""
+        every = os.sched_getaffinity(0)
+        return cls(frozenset({min(every)}), frozenset({max(every)}))
 
     @classmethod
     def together(cls) -> Processors:
@@ -146,7 +146,7 @@ class PagerProcess:
 
 @contextmanager
 def pager_inside(processors: Processors, disk: Disk, memory: int) -> Iterator[Stand]:
-    """A machine of `memory` bytes with the pager in its kernel, which has all the processors then."""
+    """A machine of `memory` bytes with the pager in its kernel, on the kernel's processors."""
     with running_on(processors.kernel):
         runtime = NativeRuntime()
         ipc = Ipc(runtime)
