@@ -118,19 +118,17 @@ def main(
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # before any thread: they are waited for below
     runtime, tell_threads = _runtime(trace_path)
     log = Log(runtime.now, wall_clock, log_form)
-    ipc = Ipc(runtime)
-    pager = DefaultPager(runtime, ipc, page_size, log, limits=Limits(client_objects, client_pages // page_size))
+    pager = DefaultPager(runtime, Ipc(runtime), page_size, log, limits=Limits(client_objects, client_pages // page_size))
     pager.disks = disks = Disks(direct=io == "direct" or (io == "auto" and wire))
     _add_partitions(pager, disks, images, partition, offset, priority)
-    network = Network(ipc, lambda words: log(event("client_disconnected", words)), client_requests)
+    network = Network(pager.ipc, lambda words: log(event("client_disconnected", words)), client_requests)
     measures = _prepare(pager, network, log, threads, wire)
     _listen(network, socket_path, pager, allow_uid)
     pager.start(threads)
     stop_metrics = _serve_metrics(pager, metrics)
     _ready(pager, socket_path, wiring.in_words(measures), ready_fd)
     _await_the_end(log, tell_threads, pager.ipc.relieve)
-    stop_metrics()
-    _drain(pager, network, disks, log)
+    _drain(pager, network, disks, log, stop_metrics)
 
 
 def _runtime(trace_path: str | None) -> tuple[Runtime, Callable[[], list[str]]]:
@@ -225,8 +223,9 @@ def _await_the_end(log: Log, tell_threads: Callable[[], list[str]], relieve: Cal
             return
 
 
-def _drain(pager: DefaultPager, network: Network, disks: Disks, log: Log) -> None:
+def _drain(pager: DefaultPager, network: Network, disks: Disks, log: Log, stop_metrics: Callable[[], None]) -> None:
     """Let no new client in, let what has been asked for be done, and leave."""
+    stop_metrics()
     tell_stopping()
     network.stop_listening()
     deadline = pager.runtime.now() + DRAIN_SECONDS

@@ -47,6 +47,15 @@ STEPS = st.lists(
 )
 
 
+class Taken(dict[int, int]):
+    """First fragment -> fragments, of what an allocator has given."""
+
+    def take(self, fragment: int, count: int) -> None:
+        taken = {one for first, length in self.items() for one in range(first, first + length)}
+        assert taken.isdisjoint(range(fragment, fragment + count))
+        self[fragment] = count
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(KINDS), STEPS)
 def test_the_counts_equal_the_maps_and_nothing_is_taken_twice(
@@ -54,14 +63,8 @@ def test_the_counts_equal_the_maps_and_nothing_is_taken_twice(
 ) -> None:
     allocator = new(kind)
     fs, frag = allocator.fs, allocator.fs.fs_frag
-    mine: dict[int, int] = {}  # first fragment -> fragments
+    mine = Taken()
     inodes: set[int] = set()
-
-    def take(fragment: int, count: int) -> None:
-        taken = {one for first, length in mine.items() for one in range(first, first + length)}
-        assert taken.isdisjoint(range(fragment, fragment + count))
-        mine[fragment] = count
-
     for step, number in steps:
         before = allocator.totals()
         try:
@@ -69,10 +72,10 @@ def test_the_counts_equal_the_maps_and_nothing_is_taken_twice(
                 addresses = allocator.take_file(number, number % fs.fs_ncg)
                 tail = -(-(number % fs.fs_bsize) // fs.fs_fsize) if number < 12 * fs.fs_bsize else 0
                 for address in addresses:
-                    take(address, tail if tail and address == addresses[-1] else frag)
+                    mine.take(address, tail if tail and address == addresses[-1] else frag)
             elif step == "runs":
                 for run in allocator.take_runs(number):
-                    take(run.fragment, run.blocks * frag)
+                    mine.take(run.fragment, run.blocks * frag)
             elif step == "inode":
                 ino = allocator.take_inode(0, bool(number))
                 assert ino not in inodes
@@ -84,7 +87,7 @@ def test_the_counts_equal_the_maps_and_nothing_is_taken_twice(
                     allocator.give_fragments(first, mine.pop(first))
                 elif step == "extend" and count < frag and allocator.extend_fragments(first, count, 1):
                     del mine[first]
-                    take(first, count + 1)
+                    mine.take(first, count + 1)
         except NoRoom:
             if step == "runs":
                 assert allocator.totals() == before
