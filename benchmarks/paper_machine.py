@@ -10,9 +10,9 @@ In the kernel means what it meant in MK63 (§7.2): the pager has threads of its 
 but there is no border between them.  Both kinds stand on real threads and real time, and on the same disk: `Disk` is a
 modelled one of 1991, with real waits, or a file of this machine's that is read and written past the page cache.
 
-Linux wakes who waits at a Unix socket on the processor of who sends, on the understanding that the sender is about to
-sleep: left alone it has the kernel's thread wait until the pager's is done with all that follows its answer, and takes
-the threads of one Python process, of which one runs at a time, from one processor to the other.  Hence Processors.
+Who runs where matters as much as the border.  Linux wakes who waits at a Unix socket on the processor of who sends, on
+the understanding that the sender is about to sleep; to wake a processor that sleeps takes 0.1 ms; and the threads of a
+Python process, of which one runs at a time, lose by changing processors.  Hence Processors.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Processors:
         return cls(frozenset({min(every)}), frozenset({max(every)}))
 
     @classmethod
-    def together(cls) -> Processors:
+    def unbound(cls) -> Processors:
         """All for both: the system says who runs where."""
         every = frozenset(os.sched_getaffinity(0))
         return cls(every, every)
