@@ -118,7 +118,8 @@ def main(
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # before any thread: they are waited for below
     runtime, tell_threads = _runtime(trace_path)
     log = Log(runtime.now, wall_clock, log_form)
-    pager = DefaultPager(runtime, Ipc(runtime), page_size, log, limits=Limits(client_objects, client_pages // page_size))
+    limits = Limits(client_objects, client_pages // page_size)
+    pager = DefaultPager(runtime, Ipc(runtime), page_size, log, limits=limits)
     pager.disks = disks = Disks(direct=io == "direct" or (io == "auto" and wire))
     _add_partitions(pager, disks, images, partition, offset, priority)
     network = Network(pager.ipc, lambda words: log(event("client_disconnected", words)), client_requests)
