@@ -4,9 +4,9 @@ Table 7-1 on a modelled disk of 1991 with real waits (seeks, half a turn, 1 MB a
 faster, Mach's pauses included, but for what Python and the socket take), and on a file of this machine's, read and
 written with O_DIRECT: for longer, as it takes microseconds.  Paged by a program in Python and by one of i386 machine
 code.  Each round runs every size with the pager in the kernel's process and in one of its own, one right after the
-other; shown are medians, and the median and the quartiles of the rounds' differences.  The added work is what the
-processor spent more, of both processes, beside the elapsed time at full slowness: it says what a busy machine's elapsed
-times hide.
+other, and on the modelled disk the shortest twice; shown are medians, and the median and the quartiles of the runs'
+differences.  The added work is what the processor spent more, of both processes, beside the elapsed time at full
+slowness: it says what a busy machine's elapsed times hide.
 
 The kernel's process has one processor: Python runs one thread of it at a time, and is the faster for staying there.
 The pager's has the same while the disk is that of 1991, as on the paper's machine, and another for a disk of today: to
@@ -57,10 +57,13 @@ PAPER_IMAGES = {"MK63": (315360, 33096, 54364, 69524), "Kernel": (294880, 32224,
 PAPER_MEMORY_KIB = 112
 PROGRAMS = {"python": "a program in Python", "i386": "a program of i386 machine code"}
 DISKS = {"modelled": "a modelled disk of 1991", "direct": "this machine's disk with O_DIRECT"}
-LAYOUTS = {"one": Processors.one, "apart": Processors.apart, "unbound": Processors.unbound}
-LAYOUT_NAMES = {"one": "one processor", "apart": "a processor each", "unbound": "processors that the system chooses"}
+LAYOUTS = {
+    "one": (Processors.one, "one processor"),
+    "apart": (Processors.apart, "a processor each"),
+    "unbound": (Processors.unbound, "processors that the system chooses"),
+}
 BEST_LAYOUT = {"modelled": "one", "direct": "apart"}  # each disk's, of a pager with a process of its own
-TWICE = (6.5,)  # in each round on the modelled disk: runs so short that a seek more is a thousandth
+TWICE = (6.5,)  # in each round on the modelled disk: of so short a run a seek more or less is 0.3 %
 DIRECT_ROUNDS = 3  # times as many rounds, and references in each, on a disk that answers in microseconds
 DIRECT_REFERENCES = 5
 PAPER_LOCK_PAIRS = "9 before tuning, 4 after"
@@ -118,11 +121,14 @@ def _table_7_1(options: argparse.Namespace, place: str, facts: Figures) -> None:
             continue
         for program in (options.program,) if options.program else PROGRAMS:
             chosen = argparse.Namespace(**vars(options) | {"program": program})
+            if disk == "direct":
+                chosen.rounds *= DIRECT_ROUNDS
+                chosen.references *= DIRECT_REFERENCES
+            processors, their_name = LAYOUTS[layout]
             measure = _direct if disk == "direct" else _modelled
-            facts[f"{name}, {program}"] = measured = measure(chosen, place, LAYOUTS[layout]())
+            facts[f"{name}, {program}"] = measured = measure(chosen, place, processors())
             speed = f" at {1 / options.scale:g} times its speed" if disk == "modelled" and options.scale != 1 else ""
-            where = f"{DISKS[disk]}{speed}, {LAYOUT_NAMES[layout]}"
-            print(_paging_report(measured, chosen, where) + "\n", flush=True)
+            print(_paging_report(measured, chosen, f"{DISKS[disk]}{speed}, {their_name}") + "\n", flush=True)
             if name == "modelled" and measured is not None:
                 _draw(measured, chosen)
 
@@ -133,8 +139,6 @@ def _modelled(options: argparse.Namespace, place: str, processors: Processors) -
 
 def _direct(options: argparse.Namespace, place: str, processors: Processors) -> Figures | None:
     """None if the file system takes no O_DIRECT."""
-    options.rounds *= DIRECT_ROUNDS
-    options.references *= DIRECT_REFERENCES
     path = f"{place}/disk.img"
     with open(path, "wb") as file:  # written, not sparse: its blocks are not to be found while we measure
         for _ in range((SPACE_AT + SPACE_BYTES) // MIB):
@@ -156,7 +160,9 @@ def _plan(rounds: int, twice: Collection[float]) -> Iterator[tuple[int, float, i
     """Round, size, which run of that size it is."""
     for number in range(rounds):
         for size in PAPER:
-            yield from ((number, size, seed) for seed in ((2 * number, 2 * number + 1) if size in twice else (number,)))
+            runs = 2 if size in twice else 1
+            for again in range(runs):
+                yield number, size, runs * number + again
 
 
 def _rounds(process: PagerProcess, disk: Disk, options: argparse.Namespace) -> Figures:

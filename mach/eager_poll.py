@@ -34,7 +34,7 @@ class EagerPoll:
     def __init__(self, runtime: Runtime) -> None:
         self._now = runtime.now
         self._poll = select.poll()
-        self._pays = (os.cpu_count() or 1) > 1  # with one, nothing happens while we look
+        self._pays = (os.cpu_count() or 1) > 1  # with one, nothing happens while we look; the peer's need not be ours
         self._soon = False  # the last poll was over soon
 
     def register(self, descriptor: int) -> None:

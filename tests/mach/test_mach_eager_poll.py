@@ -21,11 +21,10 @@ class Clocked(NativeRuntime):
 
 
 class Peer:
-    """Where select.poll is expected: something comes `after` seconds of the clock, or never."""
+    """Where select.poll is expected: something comes at a time of the clock, or never."""
 
     def __init__(self, runtime: Clocked) -> None:
         self.runtime = runtime
-        self.after: float | None = None
         self.comes_at: float | None = None
         self.looks = self.sleeps = self.yields = 0
         self.descriptors: list[int] = []
