@@ -92,7 +92,8 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     host.start()
     host.vm_set_default_memory_manager(host.host_priv, manager)
     made = Machine(host, network, pager_network, device)
-    device.attended = lambda: made.line.attends
+    line = made.line  # looked up now: the disk may ask once the connection has gone
+    device.attended = lambda: line.attends
     dispatch = host.pagers.dispatch
 
     def noted(object: VmObject, message: Message) -> None:
